@@ -1,0 +1,107 @@
+# batchd: the whole build.  make [V=release|debug|asan|tsan|cov|fuzz] [CC=gcc|clang] [WERROR=1]
+#
+# Each variant lives in build/$(V); `make` leaves the program at build/batchd.
+V      ?= release
+WERROR ?= 0
+PREFIX ?= /usr/local
+B      := build/$(V)
+
+PKGS := libmicrohttpd libcurl sqlite3 libcrypto libxxhash
+# libinih has no pkg-config name that all of Debian and Ubuntu agree on.
+LIBS := $(shell pkg-config --libs $(PKGS)) -linih -lpthread -lm
+
+WARN := -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Wformat=2 \
+        -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition -Wpointer-arith \
+        -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wswitch-enum -Wimplicit-fallthrough
+ifeq ($(WERROR),1)
+WARN += -Werror
+endif
+
+HARDEN := -fstack-protector-strong -fstack-clash-protection -D_FORTIFY_SOURCE=2
+OPT_release := -O2 -g -fPIE $(HARDEN)
+OPT_debug   := -O0 -g3 -fPIE
+OPT_asan    := -O1 -g -fPIE -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+OPT_tsan    := -O1 -g -fPIE -fsanitize=thread
+OPT_cov     := -O0 -g --coverage
+OPT_fuzz    := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined,fuzzer-no-link \
+               -fno-sanitize-recover=all
+LD_release := -pie -Wl,-z,relro,-z,now
+LD_debug   := -pie
+LD_asan    := -pie -fsanitize=address,undefined
+LD_tsan    := -pie -fsanitize=thread
+LD_cov     := --coverage
+LD_fuzz    := -fsanitize=address,undefined
+ifeq ($(V),fuzz)
+CC := clang-14
+endif
+ifeq ($(OPT_$(V)),)
+$(error unknown variant V=$(V); use release, debug, asan, tsan, cov or fuzz)
+endif
+
+CPPFLAGS += -D_GNU_SOURCE -Isrc -I. $(shell pkg-config --cflags $(PKGS))
+CFLAGS   ?=
+ALL_CFLAGS := -std=gnu17 $(OPT_$(V)) $(WARN) $(CFLAGS)
+
+SRC  := $(filter-out src/app/main.c,$(wildcard src/*/*.c)) $(wildcard sim/*.c)
+OBJ  := $(SRC:%.c=$(B)/%.o)
+MAIN := $(B)/src/app/main.o
+
+TEST_SRC := $(wildcard tests/unit/*/*_test.c tests/model/*_test.c tests/fault/*_test.c)
+TEST_BIN := $(TEST_SRC:tests/%.c=$(B)/tests/%)
+FUZZ_BIN := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(wildcard fuzz/fuzz_*.c))
+BENCH_BIN := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
+
+.PHONY: all check fuzzers benches lint format clean install tests
+all: $(B)/batchd
+ifeq ($(V),release)
+all: build/batchd
+endif
+
+build/batchd: build/release/batchd
+	ln -sf release/batchd $@
+
+$(B)/batchd: $(MAIN) $(B)/libbatchd.a
+	$(CC) $(LD_$(V)) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/libbatchd.a: $(OBJ)
+	@rm -f $@
+	$(AR) rcs $@ $^
+
+$(B)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# A unit test may wrap system calls: a line `/* link: -Wl,--wrap=write */` in its source.
+$(TEST_BIN): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/lib/t.o $(B)/libbatchd.a
+	$(CC) $(LD_$(V)) $(LDFLAGS) $(shell sed -n 's|^/\* link: \(.*\) \*/$$|\1|p' tests/$*.c) -o $@ $^ $(LIBS)
+
+$(BENCH_BIN): $(B)/bench/%: $(B)/bench/%.o $(B)/libbatchd.a
+	$(CC) $(LD_$(V)) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+$(B)/fuzz/fuzz_%: $(B)/fuzz/fuzz_%.o $(B)/libbatchd.a
+	$(CC) $(LD_$(V)) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LIBS)
+
+tests: $(TEST_BIN)
+fuzzers: $(FUZZ_BIN)
+benches: $(BENCH_BIN)
+
+# TAP by our own harness (tests/lib/t.h), totals by prove.
+check: tests
+	prove -j2 --exec '' $(TEST_BIN)
+
+lint:
+	tools/lint
+
+format:
+	clang-format-14 -i $(shell git ls-files '*.c' '*.h')
+
+install: $(B)/batchd
+	install -D -m 755 $(B)/batchd $(DESTDIR)$(PREFIX)/bin/batchd
+	for p in docs/man/*.[1-8]; do \
+	    install -D -m 644 $$p $(DESTDIR)$(PREFIX)/share/man/man$${p##*.}/$${p##*/}; done
+
+clean:
+	rm -rf build
+
+-include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TEST_BIN:=.d) $(FUZZ_BIN:=.d) $(BENCH_BIN:=.d)
+.SECONDARY:

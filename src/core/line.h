@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * line: judge one input line of a batch; the only place that says what a good line is.
+ *
+ * Pure.  Source: the Batch guide's input format and recorded validation errors of the
+ * real API (docs/api.md, "Input lines").
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "core/endpoint.h"
+
+/* X(name, code).  The codes are the real API's. */
+#define LINE_FAULT_LIST(X)                                                               \
+    X(NONE, "")                                                                          \
+    X(INVALID_JSON, "invalid_json_line")                                                 \
+    X(MISSING, "missing_required_parameter")                                             \
+    X(TYPE, "invalid_type")                                                              \
+    X(METHOD, "invalid_method")                                                          \
+    X(URL, "invalid_url")                                                                \
+    X(DUPLICATE, "duplicate_custom_id")                                                  \
+    X(STREAM, "streaming_unsupported")                                                   \
+    X(MODEL_UNKNOWN, "model_not_found")                                                  \
+    X(MODEL_MISMATCH, "mismatched_model")                                                \
+    X(TOO_LONG, "line_too_long")                                                         \
+    X(CUSTOM_ID, "invalid_custom_id")
+
+enum line_fault {
+#define X(name, code) LINE_##name,
+    LINE_FAULT_LIST(X)
+#undef X
+        LINE_FAULT_COUNT
+};
+
+const char *line_fault_code(enum line_fault f);
+
+struct line {
+    struct str custom_id; /* raw JSON string, with quotes: echoed as it stands */
+    struct str body;      /* raw JSON object: sent as it stands */
+    struct str model;     /* raw JSON string or .p NULL */
+    uint32_t inputs;      /* embedding inputs: elements of `input` when it is an array of
+                             strings or arrays, else 1; 0 for other endpoints */
+};
+
+struct line_error {
+    enum line_fault fault;
+    const char *param; /* constant: "body.stream"; NULL is null */
+    char message[400]; /* the real API's words where known */
+};
+
+/*
+ * Judges one line on its own: JSON, types, method, url, stream.  What needs the other
+ * lines (duplicates, one model a file) is the scan's (engine/intake.h).  The first fault
+ * counts. RC_OK: *ret borrows from text.  RC_INVALID: *e tells.
+ */
+NODISCARD enum rc line_read(struct str text, enum endpoint ep, struct line *ret,
+                            struct line_error *e);
+
+/* Only the spans of a line that line_read accepted before; panics when it is not one. */
+void line_reread(struct str text, struct line *ret);

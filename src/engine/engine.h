@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine: runs batches: one thread that owns all live work, and workers for what blocks.
+ *
+ * Threads: every function here from any thread but the engine's own.
+ * Errors:  a batch's troubles end up in the batch; what breaks a promise (a failed sync,
+ * a dead store) goes to on_dead: the process must stop and recover by starting again.
+ */
+#pragma once
+
+#include "base/clock.h"
+#include "core/batch.h"
+#include "store/blob.h"
+#include "store/store.h"
+
+struct engine;
+
+struct engine_upstream {
+    const char *url;     /* base URL, ".../v1" */
+    const char *key;     /* bearer; NULL: none */
+    const char *name;    /* for logs and metrics; NULL: the URL */
+    const char *ca_file; /* NULL: the system's */
+    const char *proxy;   /* NULL: none */
+    bool insecure;
+    unsigned max_inflight; /* 0: the engine's */
+};
+
+struct engine_opts {
+    struct store *store;
+    struct blobs *blobs;
+    const char *spool;                       /* data/spool */
+    const struct engine_upstream *upstreams; /* copied */
+    size_t n_upstreams;
+    unsigned max_inflight;  /* per upstream; 0: 64 */
+    unsigned max_attempts;  /* 0: 5 */
+    usec_t connect_timeout; /* 0: 5 s */
+    usec_t idle_timeout;    /* 0: 10 min without a byte */
+    usec_t total_timeout;   /* 0: none but the batch's deadline */
+    usec_t drain_timeout;   /* cancel and expiry wait for what is in flight; 0: 10 min */
+    usec_t retry_base, retry_cap; /* 0: 1 s, 60 s */
+    usec_t sync_interval; /* results are written and synced at least so often; 0: 20 ms */
+    size_t max_answer;    /* bytes; 0: LIMIT_ANSWER_BYTES */
+    uint32_t max_lines, max_inputs;
+    uint64_t max_file_bytes;
+    size_t max_line_bytes;
+    bool many_models;
+    int64_t output_expires; /* seconds after the end; 0: never */
+    unsigned workers;       /* 0: 2 */
+    void (*on_dead)(void *ctx, const char *why);
+    void (*on_end)(void *ctx,
+                   const struct batch *b); /* reached a terminal state; any thread */
+    void *ctx;
+};
+
+/* Counts that clients may see: only results that are on disk. */
+struct engine_live {
+    struct batch_counts counts;
+    struct usage usage;
+    bool has_usage;
+    uint32_t inflight, waiting; /* unlike counts: a moment's view */
+};
+
+/* Starts the threads and recovers what the last process left; returns at once, batches
+ * become live as their recovery ends. */
+NODISCARD enum rc engine_new(const struct engine_opts *o, struct engine **ret,
+                             struct err *e);
+/* No new calls go out; those in flight get up to `grace` to end; their results are
+ * synced.  What is left over is done by the next process. */
+void engine_drain(struct engine *g, usec_t grace);
+struct engine *engine_free(struct engine *g); /* drains with no grace when not drained */
+
+void engine_submit(struct engine *g,
+                   const struct id *batch); /* its row says validating */
+void engine_cancel(struct engine *g,
+                   const struct id *batch); /* its row says cancelling */
+bool engine_idle(struct engine *g);         /* no live batch */
+bool engine_recovered(struct engine *g);    /* every batch of before is live again */
+
+/*
+ * A batch as a client may see it now: the record from the store with the live counts on
+ * it, the two in step.  RC_NOTFOUND: unknown.  RC_AGAIN: it is still being recovered
+ * (answer 503).
+ */
+NODISCARD enum rc engine_batch_view(struct engine *g, const char *id, struct batch *ret,
+                                    struct err *e);
+/* The same over a page of store's batch_list. */
+NODISCARD enum rc engine_batch_list(struct engine *g, const char *after, unsigned limit,
+                                    struct batch **ret, size_t *ret_n, bool *ret_more,
+                                    struct err *e);
+/* false: not live.  For progress bars and metrics. */
+bool engine_live(struct engine *g, const char *id, struct engine_live *ret);
+
+/* Appends Prometheus text (exposition format 0.0.4). */
+void engine_metrics(struct engine *g, struct buf *out);

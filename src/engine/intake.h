@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * intake: the one pass over an input file that finds every bad line or makes the index.
+ *
+ * Also what `batchd check` runs, so that what it says is what the server would do.
+ * Threads: a worker (it reads a whole file).
+ * Memory:  8 bytes a line for custom_ids, one window; whatever the file's size.
+ */
+#pragma once
+
+#include "core/line.h"
+#include "json/jsonl.h"
+#include "store/index.h"
+
+#include <stdatomic.h>
+
+struct intake_rules {
+    enum endpoint endpoint;
+    bool any_endpoint; /* check without --endpoint: the first line's url rules */
+    bool many_models; /* configured extension; refused by default, as the real API does */
+    uint32_t max_lines;    /* 0: LIMIT_LINES */
+    uint32_t max_inputs;   /* embeddings; 0: LIMIT_EMBEDDING_INPUTS */
+    uint64_t max_bytes;    /* 0: LIMIT_FILE_BYTES */
+    size_t max_line_bytes; /* 0: LIMIT_LINE_BYTES */
+    bool (*model_known)(void *ctx, struct str model); /* NULL: every model is taken */
+    void *model_ctx;
+};
+
+/* One fault; line 0: of the file as a whole (empty_file, too_many_tasks, ...). */
+struct intake_fault {
+    uint32_t line;
+    const char *code;    /* constant */
+    const char *param;   /* constant; NULL is null */
+    const char *message; /* valid during the call */
+};
+typedef void intake_fault_fn(void *ctx, const struct intake_fault *f);
+
+struct intake_result {
+    uint32_t requests; /* lines that hold one */
+    uint32_t faults;   /* all of them, also those not kept by anyone */
+    char model[257];   /* unescaped, of the first request; "" when the body names none */
+};
+
+/*
+ * RC_OK: the scan is through; faults == 0 means the file is good and, when idx is given,
+ * every request is in it (the caller finishes idx).  RC_CANCELLED: *stop became true.
+ * RC_IO...: the source failed.  size: bytes of the source.
+ */
+NODISCARD enum rc intake_scan(jsonl_read_fn *read, void *read_ctx, uint64_t size,
+                              const struct intake_rules *rules, struct index_writer *idx,
+                              intake_fault_fn *fault, void *fault_ctx,
+                              const atomic_bool *stop, struct intake_result *ret,
+                              struct err *e);
+
+/*
+ * Collects faults into the API's `errors` object: the first LIMIT_LINE_ERRORS kept, and
+ * when there were more, a last entry that tells the total.
+ */
+struct intake_errors;
+struct intake_errors *intake_errors_new(void);
+void intake_errors_add(void *errors,
+                       const struct intake_fault *f); /* an intake_fault_fn */
+char *intake_errors_json(struct intake_errors *x);    /* mem_free'd by the caller */
+struct intake_errors *intake_errors_free(struct intake_errors *x);

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * server: an HTTP/1.1 server over libmicrohttpd: heads, bounded bodies, answers.
+ *
+ * A request passes two callbacks.  `open` runs on a connection thread when the head is
+ * there and says where the body goes: kept in memory up to a limit, or streamed into a
+ * sink.  `serve` runs on a worker thread when the whole body has arrived; it may block
+ * (store, disk), and exactly one http_reply* must follow, from any thread, then or later.
+ *
+ * Owns:    connections; a request lives until its reply was sent and `close` ran.
+ * Threads: as said at each callback.  Slow clients cost a connection, never a thread.
+ * Errors:  a request that is not HTTP, too large or too slow never reaches `serve`; the
+ * server answers with `on_error`'s body (the API's error envelope), so that every refusal
+ *          looks alike.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/str.h"
+
+struct http_server;
+struct http_request;
+
+/* Where a streamed body goes; on a connection thread.  Not RC_OK: the rest of the body is
+ * passed over and `serve` still runs (it asks the sink what went wrong). */
+typedef enum rc http_sink_fn(void *ctx, struct http_request *rq, struct str piece);
+
+struct http_body_plan {
+    size_t max_bytes;   /* over it: 413 without `serve`, at the head when Content-Length
+                           says so */
+    http_sink_fn *sink; /* NULL: keep in memory */
+};
+
+struct http_handler {
+    void *ctx;
+    /* Head is there: method, path, query, headers readable.  May call http_set_user. */
+    struct http_body_plan (*open)(void *ctx, struct http_request *rq);
+    /* Whole body is there.  On a worker. */
+    void (*serve)(void *ctx, struct http_request *rq);
+    /* The request is over (answered, refused or the client went away): free the user
+     * data. */
+    void (*close)(void *ctx, struct http_request *rq);
+    /* Fills body with the error envelope for a refusal of the server's own: 400, 408,
+     * 411, 413, 414, 415, 431, 500, 503.  Content-Type application/json is set by the
+     * server. */
+    void (*on_error)(void *ctx, int status, const char *message, struct buf *body);
+};
+
+struct http_server_opts {
+    const char *listen;       /* "127.0.0.1:8080", "[::1]:0"; port 0 picks a free one */
+    unsigned io_threads;      /* connection threads; 0: 2 */
+    unsigned workers;         /* threads for `serve`; 0: 4 */
+    unsigned max_connections; /* 0: 8192 (lowered to the fd limit) */
+    unsigned idle_seconds;    /* no byte for so long closes the connection; 0: 60 */
+};
+
+/* RC_CONFLICT: the address is in use; RC_INVALID: not HOST:PORT; RC_DENIED: a privileged
+ * port. */
+NODISCARD enum rc http_server_new(const struct http_server_opts *o,
+                                  const struct http_handler *h, struct http_server **ret,
+                                  struct err *e);
+unsigned http_server_port(const struct http_server *s);
+/* No new connections; requests under way get up to `seconds` to be answered. */
+void http_server_drain(struct http_server *s, unsigned seconds);
+struct http_server *http_server_free(struct http_server *s);
+
+struct str http_method(const struct http_request *rq);
+struct str
+http_path(const struct http_request *rq); /* percent-decoded once; no NUL in it */
+struct str http_header(const struct http_request *rq,
+                       const char *name); /* .p NULL: none */
+struct str http_query(const struct http_request *rq, const char *name); /* .p NULL: none;
+                                                          "?limit=" is .p set, .n == 0 */
+struct str http_body(const struct http_request *rq);     /* kept in memory; for `serve` */
+uint64_t http_body_bytes(const struct http_request *rq); /* streamed or kept */
+const char *
+http_request_id(const struct http_request *rq); /* "req_" + 32 hex; also sent as
+                                                   x-request-id on every answer */
+void http_set_user(struct http_request *rq, void *user);
+void *http_user(const struct http_request *rq);
+
+/* Adds a header to the answer to come; name and value are copied; values with control
+ * bytes are refused by PANIC (they must have been encoded). */
+void http_add_header(struct http_request *rq, const char *name, const char *value);
+
+/* Takes the bytes of body (it is empty afterwards).  HEAD requests get the same head. */
+void http_reply(struct http_request *rq, int status, const char *content_type,
+                struct buf *body);
+/* Sends n bytes of fd from off; the server closes fd.  Range is the caller's business. */
+void http_reply_fd(struct http_request *rq, int status, const char *content_type, int fd,
+                   uint64_t off, uint64_t n);

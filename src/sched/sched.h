@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sched: the whole of dispatch policy: which line goes next, to which upstream, when a
+ * failed one is tried again, when an upstream is left alone.
+ *
+ * Pure: no sockets, no clock, no randomness but its seed; `now` is monotonic and passed
+ * in, so that a simulation and the server link the same object file.  Nothing is
+ * allocated on the way of a line but the retry heap's growth.
+ *
+ * Threads: one owner.
+ *
+ * Policy today: batches in order of their deadline, an equal share of free places for
+ * those that are equally urgent is left to a later policy; lines in file order, retried
+ * ones first; the upstream with the smallest share of its window in use; a window per
+ * upstream that halves once per flight of rejects and grows by one a window of successes;
+ * a breaker per upstream.
+ */
+#pragma once
+
+#include "base/clock.h"
+#include "base/base.h"
+#include "core/outcome.h"
+
+struct sched;
+
+struct sched_opts {
+    unsigned max_attempts; /* of failures that count against a line; 0: 5 */
+    usec_t backoff_base; /* 0: 1 s; full jitter U(0, min(cap, base * 2^n)) (AWS, 2015) */
+    usec_t backoff_cap;  /* 0: 60 s */
+    usec_t probe_base;   /* 0: 1 s; a dead upstream is probed after 1, 2, 4 ... */
+    usec_t probe_cap;    /* 0: 30 s */
+    usec_t retry_after_cap; /* 0: 10 min: longer Retry-After are taken for so long */
+    uint64_t seed;
+};
+
+struct sched_ticket {
+    uint32_t batch;    /* handle of sched_batch_add */
+    uint32_t item;     /* ordinal of the line, from 0 */
+    uint16_t upstream; /* handle of sched_upstream_add */
+    uint16_t attempt;  /* from 0: how often it was tried before */
+    usec_t sent;       /* the `now` of sched_next */
+};
+
+/* What became of a ticket. */
+enum sched_verdict {
+    SCHED_FINAL, /* the caller writes the line's result; the scheduler forgot the line */
+    SCHED_RETRY  /* the scheduler keeps the line and will hand it out again */
+};
+
+enum sched_up_state {
+    SCHED_UP_OPEN,
+    SCHED_UP_CLOSED /* until Retry-After */,
+    SCHED_UP_DEAD
+};
+
+struct sched_up_view {
+    enum sched_up_state state;
+    unsigned inflight, window;
+    usec_t since;          /* when the state began */
+    usec_t reopen;         /* CLOSED: when it opens; DEAD: the next probe */
+    uint64_t done, failed; /* calls */
+};
+
+struct sched *sched_new(const struct sched_opts *o);
+struct sched *sched_free(struct sched *s); /* accepts NULL, returns NULL */
+
+/* window: most calls in flight.  Upstreams are never removed (restart to change them). */
+uint16_t sched_upstream_add(struct sched *s, unsigned window);
+void sched_upstream_view(const struct sched *s, uint16_t up, struct sched_up_view *ret);
+
+/* done: bit i set = item i has its result already; borrowed during the call only.
+ * deadline: monotonic. */
+uint32_t sched_batch_add(struct sched *s, uint32_t n_items, const uint8_t *done,
+                         usec_t deadline, usec_t now);
+/* No more tickets of it; what is in flight still comes back through sched_done as FINAL
+ * or, where it failed, as FINAL too (there is no retry). */
+void sched_batch_close(struct sched *s, uint32_t batch);
+/* Stops / resumes handing out tickets of all batches (disk full, drain). */
+void sched_pause(struct sched *s, bool paused);
+/* Forgets the batch; nothing of it may be in flight. */
+void sched_batch_remove(struct sched *s, uint32_t batch);
+/* Items neither done nor in flight. */
+uint32_t sched_batch_waiting(const struct sched *s, uint32_t batch);
+
+size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t now);
+/* retry_after: microseconds, -1 none. */
+enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
+                              enum outcome_class cls, usec_t retry_after, usec_t now);
+
+/* An upstream that wants a health probe now (GET, costs nothing); false: none.  The
+ * answer comes by sched_probe_done; an upstream is probed once at a time. */
+bool sched_probe(struct sched *s, uint16_t *ret_up, usec_t now);
+void sched_probe_done(struct sched *s, uint16_t up, bool healthy, usec_t now);
+
+/* When sched_next or sched_probe may have something new without any call in between;
+ * USEC_INFINITY: never. */
+usec_t sched_next_wake(const struct sched *s, usec_t now);

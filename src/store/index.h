@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * index: where each request of a validated input file lies: 24 bytes a line, made once by
+ * the scan and used by dispatch, so that a line is never parsed twice to find its body.
+ *
+ * spool/<batch>.idx: head {magic, version, batch id, n, CRC of all that follows} and
+ * records. It can be made again from the input at any time, so it is not synced: its CRC
+ * tells whether it survived (docs/formats.md).
+ *
+ * Threads: one at a time.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/id.h"
+
+struct index_entry {
+    uint64_t offset;   /* of the line's first byte in the input */
+    uint32_t length;   /* of the line; < 2^26 */
+    uint32_t number;   /* physical line, from 1 */
+    uint32_t body_off; /* of the body within the line */
+    uint32_t body_len;
+};
+
+struct index_writer;
+struct index;
+
+NODISCARD enum rc index_create(const char *spool, const struct id *batch,
+                               struct index_writer **ret, struct err *e);
+NODISCARD enum rc index_add(struct index_writer *w, const struct index_entry *entry,
+                            struct err *e);
+/* RC_OK: complete on disk under its name (not synced); w is gone whatever is returned. */
+NODISCARD enum rc index_finish(struct index_writer *w, struct err *e);
+struct index_writer *index_abort(struct index_writer *w); /* accepts NULL */
+
+/* Loads the whole of it; RC_NOTFOUND / RC_CORRUPT: make it again. */
+NODISCARD enum rc index_load(const char *spool, const struct id *batch,
+                             struct index **ret, struct err *e);
+struct index *index_free(struct index *x); /* accepts NULL, returns NULL */
+uint32_t index_count(const struct index *x);
+struct index_entry index_get(const struct index *x, uint32_t item); /* item < count */
+NODISCARD enum rc index_remove(const char *spool, const struct id *batch, struct err *e);
