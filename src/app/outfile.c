@@ -1,0 +1,155 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/outfile.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { COPY_BYTES = 1 << 20 };
+
+enum rc outfile_check(const char *path, struct err *e)
+{
+    struct stat st;
+
+    if (strcmp(path, "-") == 0)
+        return err_set(e, RC_INVALID, "'-' is no file: results need a name of their own");
+    if (stat(path, &st) < 0)
+        return RC_OK; /* opening it will tell what is wrong, when something is */
+    if (S_ISDIR(st.st_mode))
+        return err_set(e, RC_INVALID, "'%.300s' is a directory; a file is needed", path);
+    if (!S_ISREG(st.st_mode))
+        return err_set(e, RC_INVALID, "'%.300s' is not a regular file", path);
+    return RC_OK;
+}
+
+enum rc outfile_dir(const char *path, char ret[FS_PATH_CAP], struct err *e)
+{
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+
+    if (slash == path)
+        n = 1; /* the root */
+    if (str_fmt(ret, FS_PATH_CAP, "%.*s", n ? (int)n : 1, n ? path : ".") == RC_OK)
+        return RC_OK;
+    return err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
+}
+
+static enum rc names(struct outfile *o, const char *path, struct err *e)
+{
+    if (str_fmt(o->path, sizeof o->path, "%s", path) == RC_OK &&
+        str_fmt(o->part, sizeof o->part, "%s.part", path) == RC_OK)
+        return RC_OK;
+    return err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
+}
+
+enum rc outfile_open(struct outfile *o, const char *path, struct err *e)
+{
+    enum rc rc = outfile_check(path, e);
+
+    o->fd = -1;
+    if (rc == RC_OK)
+        rc = names(o, path, e);
+    if (rc == RC_OK)
+        rc = fs_open(o->part, O_WRONLY | O_CREAT | O_TRUNC, 0666, &o->fd, e);
+    return rc;
+}
+
+enum rc outfile_write(struct outfile *o, const void *p, size_t n, struct err *e)
+{
+    return fs_write(o->fd, p, n, o->part, e);
+}
+
+static enum rc publish(struct outfile *o, struct err *e)
+{
+    char dir[FS_PATH_CAP];
+    enum rc rc = outfile_dir(o->path, dir, e);
+
+    if (rc == RC_OK)
+        rc = fs_rename(o->part, o->path, e);
+    return rc == RC_OK ? fs_sync_dir(dir, e) : rc;
+}
+
+enum rc outfile_commit(struct outfile *o, struct err *e)
+{
+    enum rc rc = fs_sync(o->fd, o->part, e);
+
+    if (rc == RC_OK)
+        rc = fs_close_checked(&o->fd, o->part, e);
+    if (rc == RC_OK)
+        rc = publish(o, e);
+    if (rc != RC_OK)
+        outfile_abort(o);
+    return rc;
+}
+
+void outfile_abort(struct outfile *o)
+{
+    if (o->fd < 0)
+        return;
+    fs_close(&o->fd);
+    IGNORE(fs_unlink(o->part, NULL)); /* what made us give up is the one to tell */
+}
+
+/* --- Placing ------------------------------------------------------------------------ */
+
+static mode_t new_file_mode(void)
+{
+    mode_t mask = umask(0);
+
+    umask(mask);
+    return 0666 & ~mask;
+}
+
+static enum rc copy(int fd, const char *path, struct err *e)
+{
+    struct outfile o;
+    char *chunk;
+    uint64_t off = 0;
+    size_t n = 0;
+    enum rc rc = outfile_open(&o, path, e);
+
+    if (rc != RC_OK)
+        return rc;
+    chunk = mem_alloc(COPY_BYTES);
+    do {
+        rc = fs_pread(fd, chunk, COPY_BYTES, off, &n, path, e);
+        if (rc == RC_OK)
+            rc = outfile_write(&o, chunk, n, e);
+        off += n;
+    } while (rc == RC_OK && n == COPY_BYTES);
+    mem_free(chunk);
+    if (rc == RC_OK)
+        return outfile_commit(&o, e);
+    outfile_abort(&o);
+    return rc;
+}
+
+enum rc outfile_place(int fd, const char *path, struct err *e)
+{
+    struct outfile o = {.fd = -1};
+    char self[64];
+    enum rc rc = outfile_check(path, e);
+
+    if (rc == RC_OK)
+        rc = names(&o, path, e);
+    if (rc == RC_OK)
+        rc = fs_unlink(o.part, e);
+    if (rc != RC_OK)
+        return rc;
+    CHECK(str_fmt(self, sizeof self, "/proc/self/fd/%d", fd) == RC_OK);
+    /* Another file system, or one without links: the bytes have to move. */
+    if (linkat(AT_FDCWD, self, AT_FDCWD, o.part, AT_SYMLINK_FOLLOW) < 0)
+        return copy(fd, path, e);
+    if (fchmod(fd, new_file_mode()) < 0)
+        rc = err_sys(e, rc_of_errno(errno), errno, "cannot set the mode of '%.300s'",
+                     o.part);
+    if (rc == RC_OK)
+        rc = publish(&o, e);
+    if (rc != RC_OK)
+        IGNORE(fs_unlink(o.part, NULL)); /* what failed before is the one to tell */
+    return rc;
+}
