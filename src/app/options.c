@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/options.h"
 #include "app/exit.h"
+#include "app/faults.h"
 #include "app/setting.h"
 
 #include <stdio.h>
@@ -256,7 +257,9 @@ void options_help(const struct command *u, struct buf *out)
 int options_fail(int exit_code, const struct err *e)
 {
     fflush(stdout);
-    fprintf(stderr, "batchd: %s\n", e->text);
+    fputs("batchd: ", stderr);
+    faults_put_safe(stderr, str_of(e->text[0] ? e->text : "it failed"));
+    fputc('\n', stderr);
     return exit_code;
 }
 

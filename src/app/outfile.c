@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -38,10 +39,17 @@ enum rc outfile_dir(const char *path, char ret[FS_PATH_CAP], struct err *e)
     return err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
 }
 
+/* A link is followed first: what is to be replaced is the file, not the link to it. */
 static enum rc names(struct outfile *o, const char *path, struct err *e)
 {
-    if (str_fmt(o->path, sizeof o->path, "%s", path) == RC_OK &&
-        str_fmt(o->part, sizeof o->part, "%s.part", path) == RC_OK)
+    struct stat st;
+    bool is_link = lstat(path, &st) == 0 && S_ISLNK(st.st_mode);
+
+    if (is_link && realpath(path, o->path) == NULL)
+        return err_sys(e, rc_of_errno(errno), errno, "cannot follow the link '%.300s'",
+                       path);
+    if ((is_link || str_fmt(o->path, sizeof o->path, "%s", path) == RC_OK) &&
+        str_fmt(o->part, sizeof o->part, "%s.part", o->path) == RC_OK)
         return RC_OK;
     return err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
 }
@@ -151,5 +159,19 @@ enum rc outfile_place(int fd, const char *path, struct err *e)
         rc = publish(&o, e);
     if (rc != RC_OK)
         IGNORE(fs_unlink(o.part, NULL)); /* what failed before is the one to tell */
+    return rc;
+}
+
+enum rc outfile_remove_stale(const char *path, struct err *e)
+{
+    enum rc rc = outfile_check(path, e);
+
+    if (rc != RC_OK || access(path, F_OK) < 0)
+        return rc;
+    rc = fs_unlink(path, e);
+    if (rc == RC_OK)
+        fprintf(stderr,
+                "batchd: deleted '%s' of an earlier run: nothing failed this time\n",
+                path);
     return rc;
 }

@@ -31,6 +31,10 @@ void outfile_abort(struct outfile *o); /* may run twice, also after commit */
  */
 NODISCARD enum rc outfile_place(int fd, const char *path, struct err *e);
 
+/* Deletes a file of an earlier run that would now mislead, and says so on stderr.  Not
+ * there: RC_OK. */
+NODISCARD enum rc outfile_remove_stale(const char *path, struct err *e);
+
 /* RC_INVALID: there is something at the path that is no regular file, or "-". */
 NODISCARD enum rc outfile_check(const char *path, struct err *e);
 /* The directory part; "." when there is none. */

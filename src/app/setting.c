@@ -314,7 +314,7 @@ static bool listen_ok(struct str s)
 }
 
 /* No '@': a password would be seen by every user who runs ps(1); keys come from files. */
-static bool url_ok(struct str s)
+bool setting_url_ok(struct str s)
 {
     struct str host = s;
     size_t n = 0;
@@ -377,7 +377,7 @@ static bool set_text(const struct setting *s, char **p, struct str text)
         return false;
     if (s->type == SETTING_LISTEN && !listen_ok(text))
         return false;
-    if (s->type == SETTING_URL && !url_ok(text))
+    if (s->type == SETTING_URL && !setting_url_ok(text))
         return false;
     mem_free(*p);
     *p = mem_dup(text.p, text.n);

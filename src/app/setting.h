@@ -69,4 +69,6 @@ NODISCARD enum rc setting_set(const struct setting *s, void *base, struct str te
 void setting_text(const struct setting *s, const void *base, struct buf *out);
 bool setting_same(const struct setting *s, const void *base_a, const void *base_b);
 void setting_copy(const struct setting *s, void *dst, const void *src);
+/* http(s)://HOST with port and path; no user, query or fragment. */
+bool setting_url_ok(struct str url);
 void setting_drop(const struct setting *s, void *base); /* frees; may run twice */
