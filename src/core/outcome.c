@@ -138,7 +138,7 @@ static void put_body(struct buf *b, struct str body, bool known_json)
 {
     if (known_json ||
         json_read(body, &(struct json_limits){0}, NULL, 0, NULL, NULL, NULL) == RC_OK)
-        (void)json_one_line(b, str_trim(body));
+        (void)json_one_line(b, body);
     else
         (void)json_put_str(b, body);
 }
