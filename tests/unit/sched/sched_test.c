@@ -210,7 +210,7 @@ TEST(a_dead_host_is_probed_and_costs_no_attempt)
     EQ_INT(sched_done(s, &t[0], OUTCOME_DONE, -1, now), SCHED_FINAL);
     sched_upstream_view(s, 0, &v);
     EQ_INT(v.state, SCHED_UP_OPEN);
-    EQ_INT(sched_next(s, t, 3, now), 1); /* a quarter of the window, at least one */
+    EQ_INT(sched_next(s, t, 3, now), 2); /* a quarter of three, and one for the success */
     sched_free(s);
 }
 
