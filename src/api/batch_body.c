@@ -167,49 +167,64 @@ static enum rc read_window(const struct json_val *v, const struct batch_rules *r
         APIERR_SHOW(s), least, most);
 }
 
+static enum rc read_anchor(const struct json_val *v, struct apierr *e)
+{
+    static const char param[] = "output_expires_after.anchor";
+
+    if (v->type == JSON_NONE)
+        return missing(e, param);
+    if (v->type != JSON_STRING)
+        return wrong_type(e, param, "a string", v);
+    if (json_str_is(v->raw, STR("created_at")))
+        return RC_OK;
+    return apierr_set(e, APIERR_VALUE, param,
+                      "Invalid value: %.*s. Supported values are: 'created_at'.",
+                      APIERR_SHOW(v->raw));
+}
+
+static enum rc read_seconds(const struct json_val *v, int64_t *ret, struct apierr *e)
+{
+    static const char param[] = "output_expires_after.seconds";
+    uint64_t n = 0;
+    enum rc rc;
+
+    if (v->type == JSON_NONE)
+        return missing(e, param);
+    if (v->type != JSON_NUMBER || strcmp(type_name(v), "an integer") != 0)
+        return wrong_type(e, param, "an integer", v);
+    /* A negative one is too small, so it may as well be 0. */
+    rc = v->raw.p[0] == '-' ? RC_OK : json_u64(v, &n);
+    if (rc == RC_OK && n >= EXPIRES_MIN && n <= EXPIRES_MAX) {
+        *ret = (int64_t)n;
+        return RC_OK;
+    }
+    if (rc == RC_OK && n < EXPIRES_MIN)
+        return apierr_set(
+            e, APIERR_TOO_SMALL, param,
+            "Invalid '%s': integer below minimum value. Expected a value >= "
+            "%d, but got %.*s instead.",
+            param, EXPIRES_MIN, APIERR_SHOW(v->raw));
+    return apierr_set(
+        e, APIERR_TOO_GREAT, param,
+        "Invalid '%s': integer above maximum value. Expected a value <= %d, "
+        "but got %.*s instead.",
+        param, EXPIRES_MAX, APIERR_SHOW(v->raw));
+}
+
 static enum rc read_expires(const struct json_val *vals, struct batch_body *ret,
                             struct apierr *e)
 {
-    static const char anchor[] = "output_expires_after.anchor",
-                      seconds[] = "output_expires_after.seconds";
-    const struct json_val *all = &vals[EXPIRES], *s = &vals[EXPIRES_SECONDS];
-    uint64_t n;
+    const struct json_val *all = &vals[EXPIRES];
     enum rc rc;
 
     if (all->type == JSON_NONE || all->type == JSON_NULL)
         return RC_OK;
     if (all->type != JSON_OBJECT)
         return wrong_type(e, "output_expires_after", "an object", all);
-    if (vals[EXPIRES_ANCHOR].type == JSON_NONE)
-        return missing(e, anchor);
-    if (vals[EXPIRES_ANCHOR].type != JSON_STRING)
-        return wrong_type(e, anchor, "a string", &vals[EXPIRES_ANCHOR]);
-    if (!json_str_is(vals[EXPIRES_ANCHOR].raw, STR("created_at")))
-        return apierr_set(e, APIERR_VALUE, anchor,
-                          "Invalid value: %.*s. Supported values are: 'created_at'.",
-                          APIERR_SHOW(vals[EXPIRES_ANCHOR].raw));
-    if (s->type == JSON_NONE)
-        return missing(e, seconds);
-    rc = s->type == JSON_NUMBER ? json_u64(s, &n) : RC_INVALID;
-    if (rc == RC_INVALID && type_name(s)[3] == 'i' && s->raw.p[0] == '-')
-        rc = RC_OK, n = 0; /* a negative integer is one, only too small */
-    if (rc == RC_INVALID)
-        return wrong_type(e, seconds, "an integer", s);
-    if (rc == RC_OK && n >= EXPIRES_MIN && n <= EXPIRES_MAX) {
-        ret->output_expires_after = (int64_t)n;
-        return RC_OK;
-    }
-    if (rc == RC_OK && n < EXPIRES_MIN)
-        return apierr_set(
-            e, APIERR_TOO_SMALL, seconds,
-            "Invalid '%s': integer below minimum value. Expected a value >= "
-            "%d, but got %.*s instead.",
-            seconds, EXPIRES_MIN, APIERR_SHOW(s->raw));
-    return apierr_set(
-        e, APIERR_TOO_GREAT, seconds,
-        "Invalid '%s': integer above maximum value. Expected a value <= %d, "
-        "but got %.*s instead.",
-        seconds, EXPIRES_MAX, APIERR_SHOW(s->raw));
+    rc = read_anchor(&vals[EXPIRES_ANCHOR], e);
+    return rc == RC_OK
+               ? read_seconds(&vals[EXPIRES_SECONDS], &ret->output_expires_after, e)
+               : rc;
 }
 
 /* --- Metadata ------------------------------------------------------------------------
