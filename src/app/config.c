@@ -504,6 +504,20 @@ enum config_origin config_origin(const struct config *c, const struct setting *s
     return c->origin[s - settings];
 }
 
+static bool same_upstreams(const struct config *a, const struct config *b)
+{
+    if (a->n_upstreams != b->n_upstreams)
+        return false;
+    for (size_t i = 0; i < a->n_upstreams; i++) {
+        if (!str_eq(str_of(a->upstreams[i].name), str_of(b->upstreams[i].name)))
+            return false;
+        for (size_t k = 0; k < n_upstream_settings; k++)
+            if (!setting_same(&upstream_settings[k], &a->upstreams[i], &b->upstreams[i]))
+                return false;
+    }
+    return true;
+}
+
 void config_reload(struct config *c, const struct config *now,
                    void (*stays)(void *ctx, const char *name), void *ctx)
 {
@@ -517,6 +531,8 @@ void config_reload(struct config *c, const struct config *now,
         else
             stays(ctx, s->name);
     }
+    if (!same_upstreams(c, now))
+        stays(ctx, "upstream");
 }
 
 /* --- Printing ----------------------------------------------------------------------- */
@@ -613,6 +629,43 @@ void config_engine(const struct config *c, struct engine_opts *ret,
         .workers = c->workers,
     };
     *ret_upstreams = ups;
+}
+
+/* The name may be there already, from another upstream. */
+static void add_model(char **list, size_t *n, struct str name)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (str_is(name, list[i]))
+            return;
+    list[(*n)++] = mem_dup(name.p, name.n);
+}
+
+char **config_models(const struct config *c)
+{
+    size_t most = 1, n = 0;
+    char **list;
+
+    for (size_t i = 0; i < c->n_upstreams; i++)
+        most += strlen(c->upstreams[i].models ? c->upstreams[i].models : "") + 1;
+    list = mem_new_n(char *, most);
+    for (size_t i = 0; i < c->n_upstreams; i++) {
+        struct str rest = str_of(c->upstreams[i].models);
+
+        while (rest.n) {
+            struct str name = str_trim(str_cut(&rest, ','));
+
+            if (name.n)
+                add_model(list, &n, name);
+        }
+    }
+    return list;
+}
+
+void config_models_free(char **models)
+{
+    for (char **m = models; m && *m; m++)
+        mem_free(*m);
+    mem_free(models);
 }
 
 bool config_loopback(const char *listen)

@@ -104,5 +104,9 @@ NODISCARD enum rc config_key_file(const char *key_file, char **ret, struct err *
 void config_engine(const struct config *c, struct engine_opts *ret,
                    struct engine_upstream **ret_upstreams);
 
+/* All models that upstreams name, each once, with a NULL behind them. */
+char **config_models(const struct config *c);
+void config_models_free(char **models); /* accepts NULL */
+
 /* Is the host of HOST:PORT the machine itself (127.0.0.0/8, ::1, localhost)? */
 bool config_loopback(const char *listen);

@@ -39,6 +39,30 @@ enum rc outfile_dir(const char *path, char ret[FS_PATH_CAP], struct err *e)
     return err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
 }
 
+static const char *last_part(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+bool outfile_same(const char *a, const char *b)
+{
+    char dir_a[FS_PATH_CAP], dir_b[FS_PATH_CAP];
+    struct stat sa, sb;
+    bool there_a = stat(a, &sa) == 0, there_b = stat(b, &sb) == 0;
+
+    if (there_a != there_b)
+        return false;
+    if (there_a)
+        return sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino;
+    if (outfile_dir(a, dir_a, NULL) != RC_OK || outfile_dir(b, dir_b, NULL) != RC_OK ||
+        stat(dir_a, &sa) < 0 || stat(dir_b, &sb) < 0)
+        return strcmp(a, b) == 0;
+    return sa.st_dev == sb.st_dev && sa.st_ino == sb.st_ino &&
+           strcmp(last_part(a), last_part(b)) == 0;
+}
+
 /* A link is followed first: what is to be replaced is the file, not the link to it. */
 static enum rc names(struct outfile *o, const char *path, struct err *e)
 {

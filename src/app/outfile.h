@@ -37,5 +37,7 @@ NODISCARD enum rc outfile_remove_stale(const char *path, struct err *e);
 
 /* RC_INVALID: there is something at the path that is no regular file, or "-". */
 NODISCARD enum rc outfile_check(const char *path, struct err *e);
+/* Do both name one file, there or not yet? */
+bool outfile_same(const char *a, const char *b);
 /* The directory part; "." when there is none. */
 NODISCARD enum rc outfile_dir(const char *path, char ret[FS_PATH_CAP], struct err *e);

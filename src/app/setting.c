@@ -110,7 +110,7 @@ const struct setting upstream_settings[] = {
     {"upstream", "insecure", SETTING_BOOL, AT(insecure), "no", 0, 0, 0, false,
      "Do not verify the server's certificate."},
     {"upstream", "models", SETTING_TEXT, AT(models), NULL, 0, 0, 0, false,
-     "The models it serves, comma-separated; without it any."},
+     "The models it serves, comma-separated: what GET /v1/models lists."},
 };
 const size_t n_upstream_settings = COUNTOF(upstream_settings);
 /* clang-format on */
