@@ -76,9 +76,11 @@ struct run {
     usec_t window;
     char dir[FS_PATH_CAP], errors[FS_PATH_CAP];
     int signals, ended_fd;
-    bool resumed, began; /* began: the engine was started */
-    int exit_code;       /* of a failure */
-    struct batch batch;  /* as it ended */
+    bool fresh;         /* the state directory holds nothing of worth yet */
+    bool resumed;       /* a batch of before goes on */
+    bool began;         /* the engine was started */
+    int exit_code;      /* of a failure */
+    struct batch batch; /* as it ended */
 };
 
 static enum rc fail(struct run *r, int exit_code, enum rc rc)
@@ -241,8 +243,10 @@ static enum rc find_state(struct run *r, struct err *e)
     struct runstate old;
     enum rc rc = runstate_load(r->dir, &old, e);
 
-    if (rc == RC_NOTFOUND)
+    if (rc == RC_NOTFOUND) {
+        r->fresh = true;
         return new_state(r, e);
+    }
     if (rc != RC_OK)
         return fail(r, EXIT_DATA_DIR, rc);
     rc = same_input(r, &old, e);
@@ -532,7 +536,7 @@ static void close_all(struct run *r)
 static void undo(struct run *r)
 {
     node_close(&r->node);
-    if (!r->resumed && !r->began && r->exit_code == EXIT_USAGE && r->node.dir)
+    if (r->fresh && !r->began)
         nftw(r->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
