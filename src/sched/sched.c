@@ -561,6 +561,23 @@ enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
     return SCHED_RETRY;
 }
 
+void sched_aborted(struct sched *s, const struct sched_ticket *t, usec_t now)
+{
+    struct batch_queue *q = queue_of(s, t->batch);
+
+    CHECK(s->ups[t->upstream].inflight > 0 && q->inflight > 0);
+    s->ups[t->upstream].inflight--;
+    q->inflight--;
+    if (q->closed)
+        return;
+    heap_push(s, (struct retry){.not_before = now,
+                                .batch = t->batch,
+                                .item = t->item,
+                                .attempts = t->attempt,
+                                .avoid = NO_UPSTREAM});
+    q->retries++;
+}
+
 usec_t sched_next_wake(const struct sched *s, usec_t now)
 {
     bool work = !list_empty(&s->ring) || (s->n_heap && s->heap[0].not_before <= now);

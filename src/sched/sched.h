@@ -93,6 +93,10 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
 enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
                               enum outcome_class cls, usec_t retry_after, usec_t now);
 
+/* The call of a ticket was given up by us: nothing is learnt, the line is forgotten (its batch is
+ * closed) or kept for another try. */
+void sched_aborted(struct sched *s, const struct sched_ticket *t, usec_t now);
+
 /* An upstream that wants a health probe now (GET, costs nothing); false: none.  The
  * answer comes by sched_probe_done; an upstream is probed once at a time. */
 bool sched_probe(struct sched *s, uint16_t *ret_up, usec_t now);
