@@ -250,7 +250,8 @@ static const struct store_ops mem_store_ops = {
     .batch_move = mem_batch_move,
 };
 
-/* --- Blobs --------------------------------------------------------------------------- */
+/* --- Blobs ---------------------------------------------------------------------------
+ */
 
 struct blob_put {
     struct mem_store *m;
@@ -403,7 +404,7 @@ static const struct blob_ops mem_blob_ops = {
     .remove = mem_blob_remove,
 };
 
-static struct mem_store *mem_store_new(void)
+static inline struct mem_store *mem_store_new(void)
 {
     struct mem_store *m = mem_new(struct mem_store);
 
@@ -413,7 +414,7 @@ static struct mem_store *mem_store_new(void)
     return m;
 }
 
-static void mem_store_free(struct mem_store *m)
+static inline void mem_store_free(struct mem_store *m)
 {
     for (size_t i = 0; i < m->n_files; i++)
         mem_free(m->files[i].rec.filename);

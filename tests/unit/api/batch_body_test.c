@@ -84,8 +84,8 @@ TEST(what_is_no_json_object_is_refused)
         {"{'endpoint':1}", APIERR_BAD_REQUEST, "", "could not parse the JSON body"},
         {"{" GOOD ",\"endpoint\":\"/v1/embeddings\"}", APIERR_BAD_REQUEST, "",
          "could not parse the JSON body"},
-        {"{" GOOD ",\"metadata\":{\"a\":\"1\",\"\\u0061\":\"2\"}}", APIERR_BAD_REQUEST, "",
-         "could not parse the JSON body"},
+        {"{" GOOD ",\"metadata\":{\"a\":\"1\",\"\\u0061\":\"2\"}}", APIERR_BAD_REQUEST,
+         "", "could not parse the JSON body"},
         {"input_file_id=file-1", APIERR_BAD_REQUEST, "", "could not parse the JSON body"},
         {"{\"a\":\"\xff\"}", APIERR_BAD_REQUEST, "", "could not parse the JSON body"},
         {"[]", APIERR_TYPE, "", "got an array"},
@@ -121,8 +121,8 @@ TEST(missing_and_bad_members_are_refused_by_name)
          APIERR_VALUE, "endpoint", "Supported values"},
         {"{" GOOD ",\"output_expires_after\":{}}", APIERR_MISSING,
          "output_expires_after.anchor", "anchor"},
-        {"{" GOOD ",\"output_expires_after\":{\"anchor\":\"created_at\"}}", APIERR_MISSING,
-         "output_expires_after.seconds", "seconds"},
+        {"{" GOOD ",\"output_expires_after\":{\"anchor\":\"created_at\"}}",
+         APIERR_MISSING, "output_expires_after.seconds", "seconds"},
         {"{" GOOD ",\"output_expires_after\":{\"anchor\":\"now\",\"seconds\":3600}}",
          APIERR_VALUE, "output_expires_after.anchor", "'created_at'"},
     };
@@ -135,9 +135,9 @@ TEST(wrong_types_are_refused_for_each_member)
 {
     static const struct {
         const char *json, *name;
-    } types[] = {{"null", "null"},          {"true", "a boolean"}, {"false", "a boolean"},
-                 {"7", "an integer"},       {"-7", "an integer"},  {"1.5", "a decimal"},
-                 {"1e3", "a decimal"},      {"[]", "an array"},    {"{}", "an object"},
+    } types[] = {{"null", "null"},        {"true", "a boolean"}, {"false", "a boolean"},
+                 {"7", "an integer"},     {"-7", "an integer"},  {"1.5", "a decimal"},
+                 {"1e3", "a decimal"},    {"[]", "an array"},    {"{}", "an object"},
                  {"\"text\"", "a string"}};
     static const struct {
         const char *before, *param, *wants, *after;
@@ -186,14 +186,35 @@ TEST(windows_are_whole_numbers_with_a_unit_within_the_rules)
         const char *window;
         int64_t seconds; /* 0: refused */
     } rows[] = {
-        {"24h", 86400},      {"1s", 1},        {"90m", 5400},     {"7d", 604800},
-        {"30d", 2592000},    {"720h", 2592000}, {"007d", 604800},  {"31d", 0},
-        {"2592001s", 0},     {"0s", 0},        {"0h", 0},         {"24", 0},
-        {"", 0},             {"h", 0},         {"24 h", 0},       {" 24h", 0},
-        {"24h ", 0},         {"24H", 0},       {"1.5h", 0},       {"-1h", 0},
-        {"+1h", 0},          {"1w", 0},        {"5000ms", 0},     {"1h30m", 0},
-        {"24h\\u0000", 0},   {"99999999999999999999d", 0},        {"18446744073709551615d", 0},
-        {"0000000000000024h", 0} /* would not fit its field */,   {"twenty", 0},
+        {"24h", 86400},
+        {"1s", 1},
+        {"90m", 5400},
+        {"7d", 604800},
+        {"30d", 2592000},
+        {"720h", 2592000},
+        {"007d", 604800},
+        {"31d", 0},
+        {"2592001s", 0},
+        {"0s", 0},
+        {"0h", 0},
+        {"24", 0},
+        {"", 0},
+        {"h", 0},
+        {"24 h", 0},
+        {" 24h", 0},
+        {"24h ", 0},
+        {"24H", 0},
+        {"1.5h", 0},
+        {"-1h", 0},
+        {"+1h", 0},
+        {"1w", 0},
+        {"5000ms", 0},
+        {"1h30m", 0},
+        {"24h\\u0000", 0},
+        {"99999999999999999999d", 0},
+        {"18446744073709551615d", 0},
+        {"0000000000000024h", 0} /* would not fit its field */,
+        {"twenty", 0},
     };
 
     for (size_t i = 0; i < COUNTOF(rows); i++) {
@@ -240,12 +261,18 @@ TEST(expiry_of_results_is_an_hour_to_thirty_days)
         const char *seconds;
         enum apierr_kind kind; /* APIERR_COUNT: taken */
     } rows[] = {
-        {"3600", APIERR_COUNT},     {"2592000", APIERR_COUNT}, {"3599", APIERR_TOO_SMALL},
-        {"0", APIERR_TOO_SMALL},    {"-1", APIERR_TOO_SMALL},  {"-0", APIERR_TOO_SMALL},
+        {"3600", APIERR_COUNT},
+        {"2592000", APIERR_COUNT},
+        {"3599", APIERR_TOO_SMALL},
+        {"0", APIERR_TOO_SMALL},
+        {"-1", APIERR_TOO_SMALL},
+        {"-0", APIERR_TOO_SMALL},
         {"2592001", APIERR_TOO_GREAT},
         {"99999999999999999999999999", APIERR_TOO_GREAT},
         {"-99999999999999999999999999", APIERR_TOO_SMALL},
-        {"3600.0", APIERR_TYPE},    {"4e3", APIERR_TYPE},      {"\"3600\"", APIERR_TYPE},
+        {"3600.0", APIERR_TYPE},
+        {"4e3", APIERR_TYPE},
+        {"\"3600\"", APIERR_TYPE},
     };
 
     for (size_t i = 0; i < COUNTOF(rows); i++) {
@@ -266,7 +293,8 @@ TEST(expiry_of_results_is_an_hour_to_thirty_days)
     }
 }
 
-/* --- Metadata ------------------------------------------------------------------------ */
+/* --- Metadata ------------------------------------------------------------------------
+ */
 
 TEST(metadata_is_kept_byte_for_byte)
 {
@@ -315,8 +343,8 @@ static void pair(struct buf *b, const char *key_char, unsigned key_n,
 
 TEST(metadata_lengths_are_counted_in_characters)
 {
-    static const char *const chars[] = {"a", "\xc3\xa9", "\xf0\x9f\x8e\x89", "\\u00e9",
-                                        "\\ud83c\\udf89", "\\n"};
+    static const char *const chars[] = {"a",       "\xc3\xa9",       "\xf0\x9f\x8e\x89",
+                                        "\\u00e9", "\\ud83c\\udf89", "\\n"};
     struct batch_body body;
     struct apierr e;
     struct buf b;
@@ -399,7 +427,8 @@ TEST(metadata_that_utf8_cannot_hold_is_refused)
     check_refusals(rows, COUNTOF(rows));
 }
 
-/* --- Hostile bodies ------------------------------------------------------------------ */
+/* --- Hostile bodies ------------------------------------------------------------------
+ */
 
 TEST(deep_json_is_refused_without_deep_stacks)
 {
@@ -425,7 +454,8 @@ TEST(deep_json_is_refused_without_deep_stacks)
 TEST(bodies_cut_off_anywhere_are_refused)
 {
     static const char whole[] =
-        "{" GOOD ",\"metadata\":{\"k\":\"v\\u00e9\"},\"output_expires_after\":{\"anchor\":"
+        "{" GOOD
+        ",\"metadata\":{\"k\":\"v\\u00e9\"},\"output_expires_after\":{\"anchor\":"
         "\"created_at\",\"seconds\":3600}}";
 
     for (size_t n = 0; n < sizeof whole; n++) {
@@ -442,7 +472,8 @@ TEST(bodies_cut_off_anywhere_are_refused)
 TEST(changed_bytes_never_break_the_reader)
 {
     static const char whole[] =
-        "{" GOOD ",\"metadata\":{\"k\":\"v\\u00e9\"},\"output_expires_after\":{\"anchor\":"
+        "{" GOOD
+        ",\"metadata\":{\"k\":\"v\\u00e9\"},\"output_expires_after\":{\"anchor\":"
         "\"created_at\",\"seconds\":3600}}";
     char text[sizeof whole];
     uint32_t x = 7;

@@ -84,11 +84,21 @@ TEST(tags_are_compared_weakly_one_by_one)
         const char *header;
         bool want;
     } rows[] = {
-        {"\"abc\"", true},         {"W/\"abc\"", true},   {"\"x\", \"abc\"", true},
-        {"\"x\",W/\"abc\"", true}, {"*", true},           {" * ", true},
-        {"", false},               {"\"ab\"", false},     {"\"abcd\"", false},
-        {"abc", false},            {"\"x\",\"y\"", false}, {"**", false},
-        {",,,", false},            {"W/", false},         {"W/W/\"abc\"", false},
+        {"\"abc\"", true},
+        {"W/\"abc\"", true},
+        {"\"x\", \"abc\"", true},
+        {"\"x\",W/\"abc\"", true},
+        {"*", true},
+        {" * ", true},
+        {"", false},
+        {"\"ab\"", false},
+        {"\"abcd\"", false},
+        {"abc", false},
+        {"\"x\",\"y\"", false},
+        {"**", false},
+        {",,,", false},
+        {"W/", false},
+        {"W/W/\"abc\"", false},
     };
 
     for (size_t i = 0; i < COUNTOF(rows); i++) {
@@ -111,13 +121,12 @@ TEST(disposition_names_are_encoded)
         {"\xf0\x9f\x8e\x89", "attachment; filename=\"_\"; filename*=UTF-8''%F0%9F%8E%89"},
         {"a\"b", "attachment; filename=\"a_b\"; filename*=UTF-8''a%22b"},
         {"a\\b", "attachment; filename=\"a_b\"; filename*=UTF-8''a%5Cb"},
-        {"../../etc/passwd",
-         "attachment; filename=\".._.._etc_passwd\"; "
-         "filename*=UTF-8''..%2F..%2Fetc%2Fpasswd"},
-        {"a\r\nSet-Cookie: x=1",
-         "attachment; filename=\"a__Set-Cookie_ x=1\"; "
-         "filename*=UTF-8''a%0D%0ASet-Cookie%3A%20x%3D1"},
-        {"100%.jsonl", "attachment; filename=\"100_.jsonl\"; filename*=UTF-8''100%25.jsonl"},
+        {"../../etc/passwd", "attachment; filename=\".._.._etc_passwd\"; "
+                             "filename*=UTF-8''..%2F..%2Fetc%2Fpasswd"},
+        {"a\r\nSet-Cookie: x=1", "attachment; filename=\"a__Set-Cookie_ x=1\"; "
+                                 "filename*=UTF-8''a%0D%0ASet-Cookie%3A%20x%3D1"},
+        {"100%.jsonl",
+         "attachment; filename=\"100_.jsonl\"; filename*=UTF-8''100%25.jsonl"},
         {"a;b='c'.txt", "attachment; filename=\"a;b='c'.txt\""},
         {"\x80", "attachment; filename=\"\"; filename*=UTF-8''%80"},
         {"\x7f", "attachment; filename=\"_\"; filename*=UTF-8''%7F"},

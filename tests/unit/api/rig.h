@@ -10,12 +10,14 @@
 #include "tests/lib/mem_store.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <netinet/in.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
-/* --- The engine ---------------------------------------------------------------------- */
+/* --- The engine ----------------------------------------------------------------------
+ */
 
 struct engine {
     struct mem_store *m;
@@ -63,7 +65,8 @@ void engine_metrics(struct engine *g, struct buf *out)
     (void)buf_fmt(out, "batchd_engine_submits %d\n", atomic_load(&g->submits));
 }
 
-/* --- The rig ------------------------------------------------------------------------- */
+/* --- The rig -------------------------------------------------------------------------
+ */
 
 struct rig {
     struct mem_store *m;
@@ -74,9 +77,10 @@ struct rig {
     size_t n_replies;
 };
 
-static const char *const rig_models[] = {"tiny", "meta-llama/Llama-3.1-8B-Instruct", NULL};
+static const char *const rig_models[] = {"tiny", "meta-llama/Llama-3.1-8B-Instruct",
+                                         NULL};
 
-static struct rig *rig_new(const struct api_opts *more)
+static inline struct rig *rig_new(const struct api_opts *more)
 {
     struct rig *r = mem_new(struct rig);
     struct api_opts o = more ? *more : (struct api_opts){0};
@@ -96,7 +100,7 @@ static struct rig *rig_new(const struct api_opts *more)
     return r;
 }
 
-static void rig_free(struct rig *r)
+static inline void rig_free(struct rig *r)
 {
     http_server_free(r->server);
     api_free(r->api);
@@ -107,14 +111,15 @@ static void rig_free(struct rig *r)
     mem_free(r);
 }
 
-/* --- The client ---------------------------------------------------------------------- */
+/* --- The client ----------------------------------------------------------------------
+ */
 
 struct reply {
     int status;
     struct str head, body;
 };
 
-static int rig_connect(struct rig *r)
+static inline int rig_connect(struct rig *r)
 {
     struct sockaddr_in to = {.sin_family = AF_INET,
                              .sin_port = htons((uint16_t)http_server_port(r->server)),
@@ -127,7 +132,7 @@ static int rig_connect(struct rig *r)
 }
 
 /* As much as the server takes: it may close before it has read everything. */
-static void rig_push(int fd, struct str bytes)
+static inline void rig_push(int fd, struct str bytes)
 {
     while (bytes.n) {
         ssize_t n = send(fd, bytes.p, bytes.n, MSG_NOSIGNAL);
@@ -140,7 +145,7 @@ static void rig_push(int fd, struct str bytes)
 }
 
 /* Reads to the end of the connection. */
-static struct reply rig_pull(struct rig *r, int fd)
+static inline struct reply rig_pull(struct rig *r, int fd)
 {
     struct reply re = {0};
     struct buf b;
@@ -162,7 +167,7 @@ static struct reply rig_pull(struct rig *r, int fd)
     return re;
 }
 
-static struct reply rig_send(struct rig *r, struct str bytes)
+static inline struct reply rig_send(struct rig *r, struct str bytes)
 {
     int fd = rig_connect(r);
 
@@ -171,8 +176,8 @@ static struct reply rig_send(struct rig *r, struct str bytes)
 }
 
 /* headers: whole lines with their CRLF, or "". */
-static struct reply rig_ask(struct rig *r, const char *method, const char *target,
-                            const char *headers, struct str body)
+static inline struct reply rig_ask(struct rig *r, const char *method, const char *target,
+                                   const char *headers, struct str body)
 {
     struct reply re;
     struct buf b;
@@ -189,18 +194,18 @@ static struct reply rig_ask(struct rig *r, const char *method, const char *targe
     return re;
 }
 
-static struct reply rig_get(struct rig *r, const char *target)
+static inline struct reply rig_get(struct rig *r, const char *target)
 {
     return rig_ask(r, "GET", target, "", (struct str){0});
 }
 
-static struct reply rig_post(struct rig *r, const char *target, const char *json)
+static inline struct reply rig_post(struct rig *r, const char *target, const char *json)
 {
     return rig_ask(r, "POST", target, "Content-Type: application/json\r\n", str_of(json));
 }
 
 /* .p NULL: not there. */
-static struct str rig_header(const struct reply *re, const char *name)
+static inline struct str rig_header(const struct reply *re, const char *name)
 {
     struct str rest = re->head;
 
@@ -213,10 +218,11 @@ static struct str rig_header(const struct reply *re, const char *name)
     return (struct str){0};
 }
 
-/* --- JSON ---------------------------------------------------------------------------- */
+/* --- JSON ----------------------------------------------------------------------------
+ */
 
 /* The raw text at "error.code"; "" when it is not there. */
-static struct str rig_json(struct str text, const char *path)
+static inline struct str rig_json(struct str text, const char *path)
 {
     struct json_limits limits = {0};
     struct json_want wants[8];
@@ -251,18 +257,19 @@ static struct str rig_json(struct str text, const char *path)
         EQ_STR(rig_header(&(re), "Content-Type"), STR("application/json"));              \
     } while (0)
 
-static bool rig_has(struct str s, const char *needle)
+static inline bool rig_has(struct str s, const char *needle)
 {
     return s.n && memmem(s.p, s.n, needle, strlen(needle));
 }
 
-/* --- Forms --------------------------------------------------------------------------- */
+/* --- Forms ---------------------------------------------------------------------------
+ */
 
 #define FORM_TYPE "Content-Type: multipart/form-data; boundary=xYzZY\r\n"
 
 /* filename NULL: a plain field. */
-static void form_add(struct buf *b, const char *name, const char *filename,
-                     struct str content)
+static inline void form_add(struct buf *b, const char *name, const char *filename,
+                            struct str content)
 {
     (void)buf_fmt(b, "--xYzZY\r\nContent-Disposition: form-data; name=\"%s\"", name);
     if (filename)
@@ -273,13 +280,13 @@ static void form_add(struct buf *b, const char *name, const char *filename,
     (void)buf_z(b, "\r\n");
 }
 
-static void form_end(struct buf *b)
+static inline void form_end(struct buf *b)
 {
     (void)buf_z(b, "--xYzZY--\r\n");
 }
 
-static struct reply rig_upload(struct rig *r, const char *purpose, const char *filename,
-                               struct str content)
+static inline struct reply rig_upload(struct rig *r, const char *purpose,
+                                      const char *filename, struct str content)
 {
     struct reply re;
     struct buf b;
@@ -294,7 +301,7 @@ static struct reply rig_upload(struct rig *r, const char *purpose, const char *f
 }
 
 /* The value of "id", without its quotes. */
-static struct id rig_id(const struct reply *re)
+static inline struct id rig_id(const struct reply *re)
 {
     struct str raw = rig_json(re->body, "id");
     struct id id = {0};
@@ -305,7 +312,8 @@ static struct id rig_id(const struct reply *re)
 }
 
 /* "/v1/files/" + id + rest; valid until the next call. */
-static const char *rig_path(const char *before, const struct id *id, const char *rest)
+static inline const char *rig_path(const char *before, const struct id *id,
+                                   const char *rest)
 {
     static char path[512];
 
