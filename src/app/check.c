@@ -39,7 +39,13 @@ static void print_fault(void *ctx, const struct intake_fault *f)
 {
     const struct input *in = ctx;
 
-    faults_print(stdout, in->path, f->line, str_of(f->code), str_of(f->message));
+    char text[600];
+
+    if (!f->reason || str_fmt(text, sizeof text, "%s (byte %zu: %s)", f->message, f->at,
+                              f->reason) != RC_OK)
+        faults_print(stdout, in->path, f->line, str_of(f->code), str_of(f->message));
+    else
+        faults_print(stdout, in->path, f->line, str_of(f->code), str_of(text));
 }
 
 static enum rc scan(struct input *in, const struct check_options *o,

@@ -93,31 +93,53 @@ static void look_at_disk(struct janitor *j, usec_t now)
     uint64_t least = atomic_load(&j->disk_warn), free_bytes;
     struct statvfs fs;
 
-    if (statvfs(j->o.dir, &fs) < 0)
+    if (statvfs(datadir_path(j->o.datadir), &fs) < 0)
         return;
     free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
     if (free_bytes < least && (!j->warned || now - j->warned >= WARN_AGAIN)) {
-        log_warn("disk.low", "dir=\"%s\" free_mb=%llu warn_below_mb=%llu", j->o.dir,
-                 (unsigned long long)(free_bytes >> 20),
+        log_warn("disk.low", "dir=\"%s\" free_mb=%llu warn_below_mb=%llu",
+                 datadir_path(j->o.datadir), (unsigned long long)(free_bytes >> 20),
                  (unsigned long long)(least >> 20));
         j->warned = now;
     } else if (free_bytes >= least && j->warned) {
-        log_info("disk.ok", "dir=\"%s\" free_mb=%llu", j->o.dir,
+        log_info("disk.ok", "dir=\"%s\" free_mb=%llu", datadir_path(j->o.datadir),
                  (unsigned long long)(free_bytes >> 20));
         j->warned = 0;
     }
+}
+
+/* On a full disk even a delete may find no room for its own record: that is what the
+ * reserve is for.  It is taken back as soon as there is room. */
+static enum rc reap(struct janitor *j, size_t *ret_removed, struct err *e)
+{
+    enum rc rc = janitor_reap(j->o.store, j->o.blobs, clock_wall_sec(), ret_removed, e);
+    size_t more = 0;
+
+    if (rc != RC_NOSPACE) {
+        IGNORE(datadir_restore_reserve(j->o.datadir, NULL)); /* no room yet: next time */
+        return rc;
+    }
+    log_warn("disk.full", "dir=\"%s\" text=\"the reserve is given up\"",
+             datadir_path(j->o.datadir));
+    rc = datadir_release_reserve(j->o.datadir, e);
+    if (rc == RC_OK)
+        rc = janitor_reap(j->o.store, j->o.blobs, clock_wall_sec(), &more, e);
+    *ret_removed += more;
+    return rc;
 }
 
 static void round_of(struct janitor *j)
 {
     size_t removed = 0;
     struct err e = {""};
-    enum rc rc = janitor_reap(j->o.store, j->o.blobs, clock_wall_sec(), &removed, &e);
+    char text[sizeof e.text];
+    enum rc rc = reap(j, &removed, &e);
 
     if (removed)
         log_info("files.reaped", "files=%zu", removed);
     if (rc != RC_OK)
-        log_warn("files.reap_failed", "rc=%s err=\"%s\"", rc_name(rc), e.text);
+        log_warn("files.reap_failed", "rc=%s err=%s", rc_name(rc),
+                 log_q(text, sizeof text, e.text, strlen(e.text)));
     look_at_disk(j, clock_mono());
 }
 

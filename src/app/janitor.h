@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * janitor: the housekeeping of a data directory: deletes the bytes of deleted and expired
- * files, and warns when the disk gets full.
+ * files, warns when the disk gets full, and gives up the directory's reserve when
+ * deleting needs it.
  *
  * Owns:    one thread, which may block.
  * Threads: any.  Errors: logged; tried again a minute later.
@@ -9,6 +10,7 @@
 #pragma once
 
 #include "store/blob.h"
+#include "store/datadir.h"
 #include "store/store.h"
 
 #include "base/clock.h"
@@ -18,9 +20,9 @@ struct janitor;
 struct janitor_opts {
     struct store *store;
     struct blobs *blobs;
-    const char *dir;    /* whose file system is watched; borrowed */
-    uint64_t disk_warn; /* bytes; 0: never */
-    usec_t every;       /* 0: 60 s */
+    struct datadir *datadir; /* its disk is watched; nobody else calls it meanwhile */
+    uint64_t disk_warn;      /* bytes; 0: never */
+    usec_t every;            /* 0: 60 s */
 };
 
 NODISCARD enum rc janitor_new(const struct janitor_opts *o, struct janitor **ret,

@@ -72,23 +72,28 @@ static enum rc sweep(struct node *n, struct err *e)
     return rc;
 }
 
+static enum rc open_store(struct node *n, struct err *e)
+{
+    struct store_sqlite_opts o = {
+        .path = datadir_ledger(n->datadir), .on_dead = die, .ctx = n};
+
+    return store_sqlite_open(&o, &n->store, e);
+}
+
 enum rc node_open(struct node *n, struct err *e)
 {
-    struct store_sqlite_opts so = {.on_dead = die, .ctx = n};
-    char ledger[FS_PATH_CAP];
+    struct datadir_opts o = {.create = true, .reserve_bytes = n->reserve_bytes};
     enum rc rc;
 
     n->_dead_fd = eventfd(0, EFD_CLOEXEC);
     if (n->_dead_fd < 0)
         return err_sys(e, RC_IO, errno, "cannot make an eventfd");
-    rc = datadir_open(n->dir, &n->datadir, e);
+    rc = datadir_open(n->dir, &o, &n->datadir, e);
     if (rc == RC_OK)
-        rc = fs_join(ledger, n->dir, "ledger.db", e);
-    if (rc == RC_OK)
-        rc = fs_join(n->_spool, n->dir, "spool", e);
-    so.path = ledger;
-    if (rc == RC_OK)
-        rc = store_sqlite_open(&so, &n->store, e);
+        rc = open_store(n, e);
+    /* On a full disk the ballast goes, so that what is there can be read and deleted. */
+    if (rc == RC_NOSPACE && datadir_release_reserve(n->datadir, NULL) == RC_OK)
+        rc = open_store(n, e);
     if (rc == RC_OK)
         rc = blob_dir_open(n->dir, &n->blobs, e);
     return rc == RC_OK ? sweep(n, e) : rc;
@@ -103,7 +108,7 @@ enum rc node_start(struct node *n, struct err *e)
     config_engine(n->config, &o, &upstreams);
     o.store = n->store;
     o.blobs = n->blobs;
-    o.spool = n->_spool;
+    o.spool = datadir_spool(n->datadir);
     o.on_dead = die;
     o.on_end = ended;
     o.ctx = n;
@@ -132,15 +137,20 @@ void node_drain(struct node *n, usec_t grace)
 void node_close(struct node *n)
 {
     bool clean = n->store && (!n->engine || engine_recovered(n->engine));
+    struct err e = {""};
+    char text[sizeof e.text];
 
     atomic_store(&n->_closing, true);
-    if (atomic_load(&n->_dead))
-        clean = false; /* the start failed of it: its exit code is on the way */
     if (n->engine)
         n->engine = engine_free(n->engine);
     n->store = store_close(n->store);
     n->blobs = blobs_close(n->blobs);
-    n->datadir = datadir_close(n->datadir, clean && !atomic_load(&n->_dead));
+    if (atomic_load(&n->_dead))
+        clean = false; /* closing found it */
+    if (n->datadir && datadir_close(n->datadir, clean, &e) != RC_OK)
+        log_warn("datadir.close", "err=%s",
+                 log_q(text, sizeof text, e.text, strlen(e.text)));
+    n->datadir = NULL;
     if (n->_dead_fd > 0)
         fs_close(&n->_dead_fd);
     n->_dead_fd = 0;

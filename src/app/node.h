@@ -21,7 +21,8 @@ struct node {
     /* set by the owner before node_open */
     const char *dir;
     const struct config *config;
-    bool lift_limits; /* of lines and bytes: for files of one's own */
+    uint64_t reserve_bytes; /* DATADIR_RESERVE, or 0 */
+    bool lift_limits;       /* of lines and bytes: for files of one's own */
     void (*on_end)(void *ctx, const struct batch *b); /* NULL: nobody asks */
     void (*on_dead)(void *ctx, const char *why);      /* any thread; NULL likewise */
     void *ctx;
@@ -32,8 +33,7 @@ struct node {
     struct blobs *blobs;
     struct engine *engine;
 
-    char _spool[FS_PATH_CAP]; /* private from here */
-    int _dead_fd;
+    int _dead_fd; /* private from here */
     atomic_bool _dead, _closing;
 };
 

@@ -95,14 +95,19 @@ enum rc outfile_write(struct outfile *o, const void *p, size_t n, struct err *e)
     return fs_write(o->fd, p, n, o->part, e);
 }
 
-static enum rc publish(struct outfile *o, struct err *e)
+static enum rc sync_dir_of(const char *path, struct err *e)
 {
     char dir[FS_PATH_CAP];
-    enum rc rc = outfile_dir(o->path, dir, e);
+    enum rc rc = outfile_dir(path, dir, e);
 
-    if (rc == RC_OK)
-        rc = fs_rename(o->part, o->path, e);
     return rc == RC_OK ? fs_sync_dir(dir, e) : rc;
+}
+
+static enum rc publish(struct outfile *o, struct err *e)
+{
+    enum rc rc = fs_rename(o->part, o->path, e);
+
+    return rc == RC_OK ? sync_dir_of(o->path, e) : rc;
 }
 
 enum rc outfile_commit(struct outfile *o, struct err *e)
@@ -160,6 +165,23 @@ static enum rc copy(int fd, const char *path, struct err *e)
     return rc;
 }
 
+/* By an earlier try that did not get to its end; rename(2) between two names of one file
+ * does nothing and would leave both. */
+static bool is_placed(int fd, const char *path)
+{
+    struct stat a, b;
+
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_dev == b.st_dev &&
+           a.st_ino == b.st_ino;
+}
+
+static enum rc set_mode(int fd, const char *path, struct err *e)
+{
+    if (fchmod(fd, new_file_mode()) == 0)
+        return RC_OK;
+    return err_sys(e, rc_of_errno(errno), errno, "cannot set the mode of '%.300s'", path);
+}
+
 enum rc outfile_place(int fd, const char *path, struct err *e)
 {
     struct outfile o = {.fd = -1};
@@ -172,15 +194,14 @@ enum rc outfile_place(int fd, const char *path, struct err *e)
         rc = fs_unlink(o.part, e);
     if (rc != RC_OK)
         return rc;
+    rc = set_mode(fd, o.path, e);
+    if (rc != RC_OK || is_placed(fd, o.path))
+        return rc == RC_OK ? sync_dir_of(o.path, e) : rc;
     CHECK(str_fmt(self, sizeof self, "/proc/self/fd/%d", fd) == RC_OK);
     /* Another file system, or one without links: the bytes have to move. */
     if (linkat(AT_FDCWD, self, AT_FDCWD, o.part, AT_SYMLINK_FOLLOW) < 0)
         return copy(fd, path, e);
-    if (fchmod(fd, new_file_mode()) < 0)
-        rc = err_sys(e, rc_of_errno(errno), errno, "cannot set the mode of '%.300s'",
-                     o.part);
-    if (rc == RC_OK)
-        rc = publish(&o, e);
+    rc = publish(&o, e);
     if (rc != RC_OK)
         IGNORE(fs_unlink(o.part, NULL)); /* what failed before is the one to tell */
     return rc;

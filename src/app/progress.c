@@ -149,8 +149,8 @@ static void put_bar(const struct progress *p, const struct progress_view *v,
         buf_fmt(&tail, "  %u failed", v->counts.failed);
     put_rate(p, v, "  ", &tail);
     buf_z(out, v->status);
-    if (out->n + tail.n + BAR_MIN + 4 <= columns) {
-        width = (unsigned)u64_min(columns - out->n - tail.n - 4, BAR_MAX);
+    if (out->n + tail.n + BAR_MIN + 2 <= columns) {
+        width = (unsigned)u64_min(columns - out->n - tail.n - 2, BAR_MAX);
         filled = (unsigned)(done * width / total);
         failed = (unsigned)(v->counts.failed * (uint64_t)width / total);
         buf_z(out, "  ");

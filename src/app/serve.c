@@ -125,7 +125,7 @@ static enum rc start_janitor(struct serve *s, struct err *e)
     struct janitor_opts o = {
         .store = s->node.store,
         .blobs = s->node.blobs,
-        .dir = s->config.data_dir,
+        .datadir = s->node.datadir,
         .disk_warn = s->config.disk_warn,
     };
 

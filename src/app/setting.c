@@ -40,7 +40,7 @@ const struct setting settings[] = {
     {"server", "max_connections", SETTING_UINT, AT(max_connections), "8192", 1, 1000000,
      SETTING_SERVE, false,
      "Most client connections at a time; lowered to what the file limit allows."},
-    {"server", "client_timeout", SETTING_TIME, AT(client_timeout), "60s", SEC, HOUR,
+    {"server", "client_timeout", SETTING_TIME, AT(client_timeout), "1m", SEC, HOUR,
      SETTING_SERVE, false, "A client connection without a byte for so long is closed."},
 
     {"dispatch", "max_inflight", SETTING_UINT, AT(max_inflight), "64", 1, LIMIT_INFLIGHT,
@@ -59,7 +59,7 @@ const struct setting settings[] = {
      "How long a cancelled or expired batch waits for its requests in flight."},
     {"dispatch", "retry_base", SETTING_TIME, AT(retry_base), "1s", MS, HOUR, BOTH, false,
      "First pause before a line is tried again; it doubles with each failure."},
-    {"dispatch", "retry_cap", SETTING_TIME, AT(retry_cap), "60s", MS, DAY, BOTH, false,
+    {"dispatch", "retry_cap", SETTING_TIME, AT(retry_cap), "1m", MS, DAY, BOTH, false,
      "Longest pause before a line is tried again."},
     {"dispatch", "sync_interval", SETTING_TIME, AT(sync_interval), "20ms", MS, 10 * SEC,
      BOTH, false, "Results are written and synced to disk at least so often."},
