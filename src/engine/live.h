@@ -33,7 +33,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum live_phase { LIVE_ADMIT, LIVE_RUN, LIVE_CLOSE, LIVE_FINISH };
+enum live_phase { LIVE_ADMIT, LIVE_RUN, LIVE_CLOSE, LIVE_FINISH, LIVE_STUCK };
 
 /* What a job or another thread tells the loop. */
 enum note_kind {
@@ -176,6 +176,8 @@ void live_admitted(struct live *l, usec_t now);
 void live_expired(struct live *l, usec_t now);
 void live_ended(struct live *l, usec_t now);
 void live_cancel(struct live *l, usec_t now);
+/* Its data is damaged (RC_CORRUPT): it stands still, the others go on. */
+void live_stick(struct live *l, const struct err *e);
 /* batch_move for this batch; l->rec is the batch as it stands afterwards, moved or not.
  */
 NODISCARD enum rc live_move(struct live *l, enum batch_event ev,
