@@ -347,7 +347,7 @@ class Sim:
     """`batchd sim`: the upstream with faults and an oracle of what reached it."""
 
     def __init__(self, test, *flags, port=0):
-        self.proc = Proc([BATCHD, "sim", "--listen", f"127.0.0.1:{port}", *map(str, flags)],
+        self.proc = Proc([BATCHD, "sim-model", "--listen", f"127.0.0.1:{port}", *map(str, flags)],
                          test.dir, f"sim{len(test.sims)}")
         self.url = self.proc.ready(r"batchd sim listening on (http://\S+)").group(1)
         self.port = urllib.parse.urlsplit(self.url).port
@@ -467,7 +467,7 @@ class E2E(unittest.TestCase):
 
 def chat_line(i, content=None, **more):
     """A good line of a chat batch, about 150 bytes unless content says otherwise."""
-    body = {"model": "sim", "messages": [{"role": "user", "content": content or f"line {i}"}],
+    body = {"model": "sim-model", "messages": [{"role": "user", "content": content or f"line {i}"}],
             "max_tokens": 8, **more}
     return json.dumps({"custom_id": f"c-{i}", "method": "POST", "url": CHAT, "body": body},
                       ensure_ascii=False).encode()
