@@ -358,13 +358,17 @@ class Sim:
     def counts(self):
         return json.loads(self._read("/oracle/counts"))
 
-    def _read(self, path):
+    def ask(self, path, body):
+        """The answer to a request of our own: the same body has the same answer."""
+        return self._read(path, "POST", body)
+
+    def _read(self, path, method="GET", body=None):
         conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60 * SLOWER)
         try:
-            conn.request("GET", path)
+            conn.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             got = Answer(conn.getresponse())
             if got.status != 200:
-                raise Refused(f"GET {path} of the sim", got)
+                raise Refused(f"{method} {path} of the sim", got)
             return got.body
         finally:
             conn.close()

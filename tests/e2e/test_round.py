@@ -36,6 +36,9 @@ class Round(E2E):
         self.assertIsNone(report.batch["error_file_id"])
         self.assertEqual(report.batch["model"], "sim-model")
         self.assertEqual(report.batch["endpoint"], endpoint)
+        for line in report.lines:
+            self.assertEqual(report.output[line.custom_id].body, sim.ask(endpoint, line.body),
+                             "the answer in the file is not what the upstream says")
         return report
 
     def test_chat_completions_come_back_whole(self):
