@@ -438,7 +438,7 @@ def read_ledger(path):
             sound = db.execute("PRAGMA integrity_check").fetchall()
             need([tuple(x) for x in sound] == [("ok",)], "I9", f"integrity_check: {sound}")
             return {t: [dict(r) for r in db.execute(f"SELECT * FROM {t}")]
-                    for t in ("file", "batch")}
+                    for t in ("files", "batches")}
         finally:
             db.close()
 
@@ -457,8 +457,8 @@ def check_data_dir(path, watch=None):
     """I9 on a stopped server, and the watch's promises where the disk can answer them."""
     ledger = read_ledger(path)
     disk = files_on_disk(path)
-    rows = {r["id"]: r for r in ledger["file"]}
-    live = {r["id"]: r for r in ledger["batch"] if r["status"] not in TERMINAL}
+    rows = {r["id"]: r for r in ledger["files"]}
+    live = {r["id"]: r for r in ledger["batches"] if r["status"] not in TERMINAL}
     for file_id, row in rows.items():
         if row.get("deleted_at"):
             continue
@@ -488,7 +488,7 @@ def _check_rows(watch, ledger, rows):
     for file_id in watch.gone:
         need(file_id not in rows or rows[file_id].get("deleted_at"), "I8",
              f"the deleted file {file_id} is in the ledger")
-    batches = {r["id"]: r for r in ledger["batch"]}
+    batches = {r["id"]: r for r in ledger["batches"]}
     for batch_id, seen in watch.batches.items():
         need(batch_id in batches, "I8", f"the acknowledged batch {batch_id} has no row")
         status = batches[batch_id]["status"]
@@ -499,7 +499,7 @@ def _check_rows(watch, ledger, rows):
 def state_of(path):
     """A fingerprint of a data directory for I15: rows, published and temporary files."""
     ledger = read_ledger(path)
-    return (sorted(r["id"] for r in ledger["file"]), sorted(r["id"] for r in ledger["batch"]),
+    return (sorted(r["id"] for r in ledger["files"]), sorted(r["id"] for r in ledger["batches"]),
             sorted(files_on_disk(path)), sorted(os.listdir(os.path.join(path, "spool"))),
             sorted(os.listdir(os.path.join(path, "tmp"))))
 
