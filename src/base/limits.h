@@ -43,6 +43,11 @@
 #define LIMIT_BATCH_LIST 100
 #define LIMIT_FILE_LIST  10000
 
+/* A form: 16 KiB hold any file name in percent-encoding several times over; the API's
+ * forms have at most a handful of fields, 64 as the head's lines have. */
+#define LIMIT_MULTIPART_HEAD  (16u << 10)
+#define LIMIT_MULTIPART_PARTS 64
+
 #define LIMIT_FILENAME  255 /* NAME_MAX; names are data, never paths */
 #define LIMIT_MODEL     256
 #define LIMIT_UPSTREAMS 256

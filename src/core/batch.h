@@ -87,6 +87,7 @@ struct batch {
     char window[16]; /* completion_window as sent: "24h" */
     int64_t created_at, in_progress_at, expires_at, finalizing_at, completed_at,
         failed_at, expired_at, cancelling_at, cancelled_at; /* wall seconds; 0 is null */
+    int64_t output_expires_after; /* seconds; 0: the result files do not expire */
     struct batch_counts counts;
     struct usage usage;
     char *model;    /* owned; NULL is null */

@@ -9,11 +9,16 @@
  *
  * Threads: one owner.
  *
- * Policy today: batches in order of their deadline, an equal share of free places for
- * those that are equally urgent is left to a later policy; lines in file order, retried
- * ones first; the upstream with the smallest share of its window in use; a window per
- * upstream that halves once per flight of rejects and grows by one a window of successes;
- * a breaker per upstream.
+ * Policy today: retried lines first, then one line of each open batch in turn, in file
+ * order; the upstream with the smallest share of its window in use, another one than
+ * failed before where there is a choice; a window per upstream that shrinks once per
+ * flight by the rejected share and grows by one a window of successes; a breaker per
+ * upstream (Postfix's pseudo-cohorts) that lets a health probe and then one real call
+ * through before it closes.
+ *
+ * A failure counts against a line only when the upstream was in order: connection
+ * failures, rejects (429, 503) and whatever arrives while the breaker is open cost time,
+ * never a line.
  */
 #pragma once
 
@@ -49,8 +54,9 @@ enum sched_verdict {
 
 enum sched_up_state {
     SCHED_UP_OPEN,
-    SCHED_UP_CLOSED /* until Retry-After */,
-    SCHED_UP_DEAD
+    SCHED_UP_CLOSED, /* it asked for a pause: Retry-After, or nothing but rejects */
+    SCHED_UP_DEAD,   /* waits for a healthy probe */
+    SCHED_UP_TRIAL   /* the probe was fine: one call at a time until one succeeds */
 };
 
 struct sched_up_view {
@@ -86,6 +92,10 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
 /* retry_after: microseconds, -1 none. */
 enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
                               enum outcome_class cls, usec_t retry_after, usec_t now);
+
+/* The call of a ticket was given up by us: nothing is learnt, the line is forgotten (its
+ * batch is closed) or kept for another try. */
+void sched_aborted(struct sched *s, const struct sched_ticket *t, usec_t now);
 
 /* An upstream that wants a health probe now (GET, costs nothing); false: none.  The
  * answer comes by sched_probe_done; an upstream is probed once at a time. */

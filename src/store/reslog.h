@@ -39,11 +39,11 @@ struct reslog_rec {
     struct str payload; /* the result line with its line feed */
 };
 
-/* Where a record's payload lies, for reading in another order. */
+/* Where a record lies, for reading in another order. */
 struct reslog_place {
     uint32_t segment;
-    uint32_t length; /* 0: no record */
-    uint64_t offset;
+    uint32_t length; /* of the payload; 0: no record */
+    uint64_t offset; /* of the record */
 };
 
 /* A new log: the first segment's head is durable (file and directory) when RC_OK comes.
@@ -55,7 +55,9 @@ NODISCARD enum rc reslog_create(const char *spool, const struct id *batch, uint3
  * Opens what a crash left: seen() for every good record in log order (also for items seen
  * before: the first durable one wins, the caller decides); a torn tail is cut, a damaged
  * middle is passed over and counted in *ret_damaged.  Everything that was read is durable
- * when RC_OK comes.  RC_NOTFOUND: no log.  RC_CORRUPT: of another batch or version.
+ * when RC_OK comes; on anything else seen()'s words count for nothing.  RC_NOTFOUND: no
+ * log.  RC_NOSPACE: try again when there is room.  RC_CORRUPT: of another batch or
+ * version.
  */
 typedef void reslog_seen_fn(void *ctx, const struct reslog_rec *r,
                             const struct reslog_place *at);
@@ -64,7 +66,10 @@ NODISCARD enum rc reslog_open(const char *spool, const struct id *batch, uint32_
                               uint64_t *ret_damaged, struct err *e);
 struct reslog *reslog_close(struct reslog *l); /* accepts NULL, returns NULL; no sync */
 
-/* Memory only.  RC_NOMEM: the record was not taken. */
+/* Bytes after which a segment is followed by the next: 64 MiB unless told otherwise. */
+void reslog_segment_bytes(struct reslog *l, uint64_t n);
+
+/* Memory only.  RC_NOMEM, RC_LIMIT (a payload over 512 MiB): the record was not taken. */
 NODISCARD enum rc reslog_append(struct reslog *l, const struct reslog_rec *r);
 size_t reslog_pending(const struct reslog *l);     /* bytes appended and not cut */
 struct reslog_block *reslog_cut(struct reslog *l); /* NULL: nothing pending */
@@ -77,7 +82,8 @@ struct reslog_block *reslog_block_free(struct reslog_block *b); /* accepts NULL 
  * nothing. */
 NODISCARD enum rc reslog_scan(struct reslog *l, reslog_seen_fn *seen, void *ctx,
                               uint64_t *ret_damaged, struct err *e);
-/* Reads one payload into dst (place.length bytes). */
+/* Reads one payload into dst (place.length bytes) and verifies it again.  RC_CORRUPT: it
+ * was damaged since.  Quick when the places come in nearly log order.  Beside nothing. */
 NODISCARD enum rc reslog_read(struct reslog *l, const struct reslog_place *at, char *dst,
                               struct err *e);
 /* Deletes every segment of the batch. */

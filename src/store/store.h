@@ -46,7 +46,7 @@ struct file_query {
     const char *purpose; /* NULL: any */
     const char *after;   /* id; NULL: from the start */
     unsigned limit;
-    bool ascending; /* by created_at, then insertion */
+    bool ascending; /* in the order they were added; default: latest first */
 };
 
 struct store_ops {
@@ -54,7 +54,7 @@ struct store_ops {
     /* RC_NOTFOUND: unknown or deleted. */
     enum rc (*file_get)(void *self, const char *id, struct file_rec *ret, struct err *e);
     /* *ret is an array of *ret_n, each file_rec_done'd and the array mem_free'd by the
-     * caller. RC_NOTFOUND: `after` names no file. */
+     * caller. RC_NOTFOUND: `after` names no file (one deleted a while ago is none). */
     enum rc (*file_list)(void *self, const struct file_query *q, struct file_rec **ret,
                          size_t *ret_n, bool *ret_more, struct err *e);
     /* The file is gone for clients at once; its bytes are reaped once no live batch needs
@@ -69,6 +69,8 @@ struct store_ops {
     /* Is there a row, deleted or not?  For the collection of stray bytes. */
     enum rc (*file_known)(void *self, const char *id, bool *ret, struct err *e);
 
+    /* RC_NOTFOUND: its input file is unknown or deleted.  RC_CONFLICT: the id is taken,
+     * as with file_add. */
     enum rc (*batch_add)(void *self, const struct batch *b, struct err *e);
     enum rc (*batch_get)(void *self, const char *id, struct batch *ret, struct err *e);
     /* Newest first.  RC_NOTFOUND: `after` names no batch.  As file_list for ownership. */
@@ -79,10 +81,13 @@ struct store_ops {
     enum rc (*batch_live)(void *self, struct batch **ret, size_t *ret_n, struct err *e);
     /* batch_step() and the change in one transaction.  RC_CONFLICT: not a legal move;
      * nothing changed; *ret is the batch as it stands (also on RC_OK: as it is now).  ret
-     * may be NULL. */
+     * may be NULL.  RC_INVALID: a file of the change is there already. */
     enum rc (*batch_move)(void *self, const char *id, enum batch_event ev, int64_t now,
                           const struct batch_change *change, struct batch *ret,
                           struct err *e);
+    /* The latest created_at or `now` that a change brought; 0: none yet.  A wall clock
+     * that reads less was set back (docs/reliability.md, "Time"). */
+    enum rc (*clock_floor)(void *self, int64_t *ret, struct err *e);
     void (*close)(void *self);
 };
 

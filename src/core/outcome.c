@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/outcome.h"
+#include "json/json.h"
+
+static const char *const names[OUTCOME_COUNT] = {
+#define X(name, text) text,
+    OUTCOME_LIST(X)
+#undef X
+};
+
+const char *outcome_name(enum outcome_class c)
+{
+    CHECK((unsigned)c < OUTCOME_COUNT);
+    return names[c];
+}
+
+/* What an error status means for the line; the table is docs/operations.md's. */
+static enum outcome_class class_of_status(long status)
+{
+    switch (status) {
+    case 429:
+    case 503:
+    case 529: /* overloaded: Anthropic, NVIDIA Dynamo */
+        return OUTCOME_CAPACITY;
+    case 502:
+    case 504:
+    case 524: /* a proxy's timeout before its origin (Cloudflare) */
+        return OUTCOME_GATEWAY;
+    case 408:
+    case 409:
+    case 425:
+    case 499: /* the router gave up on us (nginx) */
+        return OUTCOME_TRANSIENT;
+    default:
+        break;
+    }
+    if (status >= 500 && status <= 599)
+        return OUTCOME_TRANSIENT;
+    if (status >= 400)
+        return OUTCOME_REFUSED;
+    return OUTCOME_BROKEN; /* 1xx and 3xx are no answers to a POST that never redirects */
+}
+
+enum {
+    V_USAGE,
+    V_PROMPT,
+    V_COMPLETION,
+    V_INPUT,
+    V_OUTPUT,
+    V_TOTAL,
+    V_PROMPT_D,
+    V_INPUT_D,
+    V_COMPLETION_D,
+    V_OUTPUT_D,
+    V_PROMPT_CACHED,
+    V_INPUT_CACHED,
+    V_COMPLETION_REASON,
+    V_OUTPUT_REASON,
+    V_COUNT
+};
+
+/* chat and completions say prompt_/completion_, responses input_/output_ (api.md 1). */
+static const struct json_want wants[V_COUNT] = {
+    [V_USAGE] = {"usage", -1},
+    [V_PROMPT] = {"prompt_tokens", V_USAGE},
+    [V_COMPLETION] = {"completion_tokens", V_USAGE},
+    [V_INPUT] = {"input_tokens", V_USAGE},
+    [V_OUTPUT] = {"output_tokens", V_USAGE},
+    [V_TOTAL] = {"total_tokens", V_USAGE},
+    [V_PROMPT_D] = {"prompt_tokens_details", V_USAGE},
+    [V_INPUT_D] = {"input_tokens_details", V_USAGE},
+    [V_COMPLETION_D] = {"completion_tokens_details", V_USAGE},
+    [V_OUTPUT_D] = {"output_tokens_details", V_USAGE},
+    [V_PROMPT_CACHED] = {"cached_tokens", V_PROMPT_D},
+    [V_INPUT_CACHED] = {"cached_tokens", V_INPUT_D},
+    [V_COMPLETION_REASON] = {"reasoning_tokens", V_COMPLETION_D},
+    [V_OUTPUT_REASON] = {"reasoning_tokens", V_OUTPUT_D},
+};
+
+/* A count that is absent, null or no whole number counts as nothing: usage is a sum of
+ * what servers tell, never a reason to lose an answer. */
+static uint64_t number(const struct json_val *a, const struct json_val *b)
+{
+    uint64_t v = 0;
+
+    if (a->type == JSON_NUMBER && json_u64(a, &v) == RC_OK)
+        return v;
+    if (b->type == JSON_NUMBER && json_u64(b, &v) == RC_OK)
+        return v;
+    return 0;
+}
+
+static void read_usage(const struct json_val *v, struct outcome *out)
+{
+    struct usage *u = &out->usage;
+
+    if (v[V_USAGE].type != JSON_OBJECT)
+        return;
+    out->has_usage = true;
+    u->input = number(&v[V_INPUT], &v[V_PROMPT]);
+    u->output = number(&v[V_OUTPUT], &v[V_COMPLETION]);
+    u->cached = number(&v[V_INPUT_CACHED], &v[V_PROMPT_CACHED]);
+    u->reasoning = number(&v[V_OUTPUT_REASON], &v[V_COMPLETION_REASON]);
+    u->total = v[V_TOTAL].type == JSON_NUMBER ? number(&v[V_TOTAL], &v[V_TOTAL])
+                                              : u->input + u->output;
+}
+
+struct outcome outcome_of_answer(long status, struct str body)
+{
+    struct outcome out = {.cls = OUTCOME_DONE};
+    struct json_val vals[V_COUNT], top;
+
+    if (status < 200 || status > 299) {
+        out.cls = class_of_status(status);
+        return out;
+    }
+    if (json_read(body, &(struct json_limits){0}, wants, V_COUNT, vals, &top, NULL) !=
+            RC_OK ||
+        top.type != JSON_OBJECT) {
+        out.cls = OUTCOME_BROKEN;
+        return out;
+    }
+    read_usage(vals, &out);
+    return out;
+}
+
+static void put_head(struct buf *b, const char req_hex[33], struct str custom_id)
+{
+    (void)buf_str(b, STR("{\"id\":\"batch_req_"));
+    (void)buf_add(b, req_hex, 32);
+    (void)buf_str(b, STR("\",\"custom_id\":"));
+    (void)buf_str(b, custom_id);
+}
+
+/* The answer's body as one JSON value on one line: as it came when it is JSON, else as a
+ * string, so that whatever a server said is kept. */
+static void put_body(struct buf *b, struct str body, bool known_json)
+{
+    if (known_json ||
+        json_read(body, &(struct json_limits){0}, NULL, 0, NULL, NULL, NULL) == RC_OK)
+        (void)json_one_line(b, body);
+    else
+        (void)json_put_str(b, body);
+}
+
+enum rc outcome_line(struct buf *b, const char req_hex[33], struct str custom_id,
+                     long status, const char *request_id, struct str body)
+{
+    put_head(b, req_hex, custom_id);
+    (void)buf_str(b, STR(",\"response\":{\"status_code\":"));
+    (void)buf_i64(b, status);
+    (void)buf_str(b, STR(",\"request_id\":"));
+    (void)json_put_str(b, str_of(request_id));
+    (void)buf_str(b, STR(",\"body\":"));
+    put_body(b, body, status >= 200 && status <= 299);
+    return buf_str(b, STR("},\"error\":null}\n"));
+}
+
+enum rc outcome_error_line(struct buf *b, const char req_hex[33], struct str custom_id,
+                           const char *code, const char *message)
+{
+    put_head(b, req_hex, custom_id);
+    (void)buf_str(b, STR(",\"response\":null,\"error\":{\"code\":"));
+    (void)json_put_str(b, str_of(code));
+    (void)buf_str(b, STR(",\"message\":"));
+    (void)json_put_str(b, str_of(message));
+    return buf_str(b, STR("}}\n"));
+}

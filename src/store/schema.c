@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/schema.h"
+
+#include "store/sqlite_conn.h"
+
+#include <sqlite3.h>
+#include <stdio.h>
+
+/* A batch is live while something of it is still to be done; the partial indexes hold
+ * only such rows, so their queries must say it in these words (sqlite_rows.c). */
+static const char *const steps[] = {
+    /* 1: files and batches.  seq is the order of lists: it only grows, also after
+     * deletes. */
+    "CREATE TABLE meta ("
+    "  key TEXT PRIMARY KEY,"
+    "  value INTEGER NOT NULL"
+    ") STRICT;"
+    "CREATE TABLE files ("
+    "  seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  id TEXT NOT NULL UNIQUE,"
+    "  project TEXT NOT NULL,"
+    "  purpose TEXT NOT NULL,"
+    "  filename TEXT NOT NULL,"
+    "  bytes INTEGER NOT NULL CHECK (bytes >= 0),"
+    "  sha256 BLOB NOT NULL CHECK (length(sha256) = 32),"
+    "  created_at INTEGER NOT NULL,"
+    "  expires_at INTEGER,"
+    "  deleted_at INTEGER"
+    ") STRICT;"
+    "CREATE INDEX files_by_purpose ON files (purpose, seq) WHERE deleted_at IS NULL;"
+    "CREATE INDEX files_to_expire ON files (expires_at)"
+    "  WHERE expires_at IS NOT NULL AND deleted_at IS NULL;"
+    "CREATE INDEX files_deleted ON files (seq) WHERE deleted_at IS NOT NULL;"
+    "CREATE TABLE batches ("
+    "  seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  id TEXT NOT NULL UNIQUE,"
+    "  project TEXT NOT NULL,"
+    "  endpoint TEXT NOT NULL,"
+    "  status TEXT NOT NULL,"
+    "  expiring INTEGER NOT NULL CHECK (expiring IN (0, 1)),"
+    "  completion_window TEXT NOT NULL,"
+    "  input_file TEXT NOT NULL,"
+    "  output_file TEXT,"
+    "  error_file TEXT,"
+    "  created_at INTEGER NOT NULL,"
+    "  in_progress_at INTEGER,"
+    "  expires_at INTEGER,"
+    "  finalizing_at INTEGER,"
+    "  completed_at INTEGER,"
+    "  failed_at INTEGER,"
+    "  expired_at INTEGER,"
+    "  cancelling_at INTEGER,"
+    "  cancelled_at INTEGER,"
+    "  total INTEGER NOT NULL,"
+    "  completed INTEGER NOT NULL,"
+    "  failed INTEGER NOT NULL,"
+    "  usage_input INTEGER,"
+    "  usage_cached INTEGER,"
+    "  usage_output INTEGER,"
+    "  usage_reasoning INTEGER,"
+    "  usage_total INTEGER,"
+    "  model TEXT,"
+    "  errors TEXT,"
+    "  metadata TEXT"
+    ") STRICT;"
+    "CREATE INDEX batches_live ON batches (input_file)"
+    "  WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling');",
+};
+
+unsigned schema_version(void)
+{
+    return COUNTOF(steps);
+}
+
+static enum rc number(sqlite3 *db, const char *sql, int64_t *ret, struct err *e)
+{
+    sqlite3_stmt *st = NULL;
+    int rc = sqlite3_prepare_v2(db, sql, -1, &st, NULL);
+
+    if (rc == SQLITE_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
+        *ret = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    return rc == SQLITE_ROW ? RC_OK : sqlite_fail(db, rc, "read the schema", e);
+}
+
+static enum rc run(sqlite3 *db, const char *sql, struct err *e)
+{
+    int rc = sqlite3_exec(db, sql, NULL, NULL, NULL);
+
+    return rc == SQLITE_OK ? RC_OK : sqlite_fail(db, rc, "make the tables", e);
+}
+
+static enum rc step(sqlite3 *db, unsigned i, struct err *e)
+{
+    char mark[128];
+    enum rc rc;
+
+    snprintf(mark, sizeof mark,
+             "PRAGMA application_id = %d; PRAGMA user_version = %u; COMMIT",
+             SCHEMA_APPLICATION_ID, i + 1);
+    rc = run(db, "BEGIN IMMEDIATE", e);
+    if (rc == RC_OK)
+        rc = run(db, steps[i], e);
+    if (rc == RC_OK)
+        rc = run(db, mark, e);
+    if (rc != RC_OK && !sqlite3_get_autocommit(db))
+        IGNORE(run(db, "ROLLBACK", NULL)); /* the first failure is the one to tell */
+    return rc;
+}
+
+enum rc schema_migrate(sqlite3 *db, const char *path, struct err *e)
+{
+    int64_t app = 0, version = 0, tables = 0;
+    enum rc rc = number(db, "PRAGMA application_id", &app, e);
+
+    if (rc == RC_OK)
+        rc = number(db, "PRAGMA user_version", &version, e);
+    if (rc == RC_OK)
+        rc = number(db, "SELECT count(*) FROM sqlite_schema", &tables, e);
+    if (rc != RC_OK)
+        return rc;
+    if (app != SCHEMA_APPLICATION_ID && (app || version || tables))
+        return err_set(e, RC_CORRUPT, "'%s' is a database of another program", path);
+    if (version < 0 || version > (int64_t)COUNTOF(steps))
+        return err_set(e, RC_CORRUPT,
+                       "'%s' has schema %lld, made by a newer batchd; this one knows up "
+                       "to %u: run the newer program, or restore a backup from before",
+                       path, (long long)version, (unsigned)COUNTOF(steps));
+    for (unsigned i = (unsigned)version; rc == RC_OK && i < COUNTOF(steps); i++)
+        rc = step(db, i, e);
+    return rc;
+}
