@@ -5,7 +5,7 @@ import json
 import time
 
 import checker
-from harness import E2E, chat_lines, free_port
+from harness import CHAT, E2E, chat_lines, free_port
 from upstream import Upstream, ok
 
 COMMANDS = ("serve", "run", "check", "submit", "list", "show", "watch", "cancel", "results", "sim")
@@ -132,8 +132,9 @@ class Help(E2E):
 class SimItself(E2E):
     def test_the_sim_answers_and_keeps_its_oracle(self):
         sim = self.sim("--seed", 5)
-        body = json.dumps({"model": "sim-model", "messages": []}).encode()
-        first, again = sim.ask("/v1/chat/completions", body), sim.ask("/v1/chat/completions", body)
+        body = json.dumps({"model": "sim-model",
+                           "messages": [{"role": "user", "content": "q"}]}).encode()
+        first, again = sim.ask(CHAT, body), sim.ask(CHAT, body)
         self.assertEqual(first, again)
         rows = sim.oracle().rows
         self.assertEqual([(r["status"], r["bytes"]) for r in rows], [(200, len(body))] * 2)

@@ -8,7 +8,8 @@ from harness import CHAT, E2E, chat_line, chat_lines
 
 def line(**over):
     whole = {"custom_id": "a", "method": "POST", "url": CHAT,
-             "body": {"model": "sim-model", "messages": []}}
+             "body": {"model": "sim-model", "messages": [{"role": "user", "content": "q"}],
+                      "stop": []}}
     whole.update(over)
     return json.dumps({k: v for k, v in whole.items() if v is not None}).encode()
 
