@@ -230,16 +230,6 @@ static enum rc read_expires(const struct json_val *vals, struct batch_body *ret,
 /* --- Metadata ------------------------------------------------------------------------
  */
 
-/* Characters as OpenAI's limits count them: code points of valid UTF-8. */
-static size_t code_points(struct str s)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < s.n; i++)
-        n += ((unsigned char)s.p[i] & 0xc0) != 0x80;
-    return n;
-}
-
 static enum rc judge_pair(struct str raw_key, const struct json_val *value,
                           struct buf *text, struct apierr *e)
 {
@@ -255,7 +245,7 @@ static enum rc judge_pair(struct str raw_key, const struct json_val *value,
         return apierr_set(e, APIERR_VALUE, "metadata",
                           "Invalid 'metadata': one of its property names is not valid "
                           "Unicode text.");
-    n = code_points(buf_peek(text));
+    n = json_str_len(raw_key); /* in code points, as the real API counts */
     if (n > LIMIT_METADATA_KEY)
         return apierr_set(e, APIERR_TOO_LONG, "metadata",
                           "Invalid 'metadata': one of its property names is too long. "
@@ -267,7 +257,7 @@ static enum rc judge_pair(struct str raw_key, const struct json_val *value,
     rc = read_string(value, param, text, e);
     if (rc != RC_OK)
         return rc;
-    n = code_points(buf_peek(text));
+    n = json_str_len(value->raw);
     if (n > LIMIT_METADATA_VALUE)
         return apierr_set(e, APIERR_TOO_LONG, param,
                           "Invalid '%s': string too long. Expected a string with maximum "
@@ -339,10 +329,11 @@ enum rc batch_body_read(struct str text, const struct batch_rules *rules,
     if (rc == RC_NOMEM)
         return no_memory(e);
     if (rc != RC_OK)
-        return apierr_set(e, APIERR_BAD_REQUEST, NULL,
-                          "We could not parse the JSON body of your request: %s, at byte "
-                          "%zu. The API expects a JSON object.",
-                          bad.reason, bad.offset);
+        return apierr_set(
+            e, APIERR_BAD_REQUEST, NULL,
+            "We could not parse the JSON body of your request: %s%s%.*s, at "
+            "byte %zu. The API expects a JSON object.",
+            bad.reason, bad.key.p ? ": " : "", APIERR_SHOW(bad.key), bad.offset);
     if (top.type != JSON_OBJECT)
         return apierr_set(e, APIERR_TYPE, NULL,
                           "Invalid body: expected a JSON object, but got %s instead.",

@@ -83,6 +83,7 @@ struct batch {
     enum endpoint endpoint;
     enum batch_status status;
     bool expiring;   /* EXPIRE led to finalizing: it ends as expired */
+    bool input_missing; /* no such file when it was made: it will fail */
     bool has_usage;  /* some answer told its usage */
     char window[16]; /* completion_window as sent: "24h" */
     int64_t created_at, in_progress_at, expires_at, finalizing_at, completed_at,

@@ -39,20 +39,16 @@ static enum rc refuse(struct live *l, char *errors)
     return rc == RC_CONFLICT ? RC_OK : rc;
 }
 
+/* A batch keeps its input also when the file is deleted behind it: what counts is whether it
+ * stood when the batch was made. */
 static enum rc open_input(struct live *l, char **ret_errors)
 {
-    struct file_rec f = {0};
+    const struct blobs *blobs = l->engine->o.blobs;
     char message[160];
-    const struct store *store = l->engine->o.store;
-    enum rc rc = RC_OK;
+    enum rc rc = RC_NOTFOUND;
 
-    /* A running batch keeps its input also after the file was deleted. */
-    if (l->rec.status == BATCH_VALIDATING)
-        rc = store->ops->file_get(store->self, l->rec.input_file.z, &f, &l->task.err);
-    file_rec_done(&f);
-    if (rc == RC_OK)
-        rc = l->engine->o.blobs->ops->open(l->engine->o.blobs->self, l->rec.input_file.z,
-                                           &l->input, &l->task.err);
+    if (!l->rec.input_missing)
+        rc = blobs->ops->open(blobs->self, l->rec.input_file.z, &l->input, &l->task.err);
     if (rc != RC_NOTFOUND)
         return rc;
     IGNORE(str_fmt(message, sizeof message, "Cannot find file %s.", l->rec.input_file.z));

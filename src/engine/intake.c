@@ -360,7 +360,8 @@ static enum rc scan_lines(struct scan *s)
         if (rc == RC_OK)
             rc = take_line(s, &at);
         else if (rc == RC_NOMEM || rc == RC_LIMIT)
-            (void)err_set(s->e, rc, "cannot walk the lines of the input: %s", rc_text(rc));
+            (void)err_set(s->e, rc, "cannot walk the lines of the input: %s",
+                          rc_text(rc));
     } while (rc == RC_OK);
     jsonl_free(j);
     if (rc != RC_NOTFOUND)

@@ -282,20 +282,19 @@ struct str http1_target(const struct http1_head *h, const char *base)
 
 struct str http1_path(const struct http1_head *h, const char *base)
 {
-    struct str t = at(base, h->_target);
-    struct str path;
+    struct str rest = at(base, h->_target);
+    struct str t = str_cut(&rest, '?');
     const char *slash;
 
-    if (t.p[0] == 'h') { /* absolute-form: target_ok() saw "http://" or "https://" */
-        (void)str_cut(&t, ':');
-        t.p += 2, t.n -= 2;
-        slash = memchr(t.p, '/', t.n);
-        if (!slash)
-            return STR("/");
-        t = (struct str){slash, t.n - (size_t)(slash - t.p)};
-    }
-    path = str_cut(&t, '?');
-    return path;
+    if (t.p[0] != 'h')
+        return t;
+    /* absolute-form: target_ok() saw "http://" or "https://" */
+    (void)str_cut(&t, ':');
+    t.p += 2, t.n -= 2;
+    slash = memchr(t.p, '/', t.n);
+    if (!slash)
+        return STR("/");
+    return (struct str){slash, t.n - (size_t)(slash - t.p)};
 }
 
 struct str http1_field(const struct http1_head *h, const char *base, const char *name)

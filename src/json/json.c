@@ -74,7 +74,7 @@ static const char *escape(struct reader *r, const char *p)
         p++;
         if (scan_hex4(p, r->end) >= 0)
             return p + 4;
-        while (p < r->end && scan_hex(*p) >= 0)
+        while (p < r->end && scan_hex_digit[(unsigned char)*p])
             p++;
         return fail(r, p, "four hex digits were expected");
     default:
@@ -86,12 +86,11 @@ static const char *escape(struct reader *r, const char *p)
 static const char *string(struct reader *r, const char *p, bool *escaped)
 {
     const char *end = r->end;
+    bool wide = false; /* some was not ASCII, so more will be */
 
     *escaped = false;
     for (;;) {
-        unsigned n;
-
-        p = scan_plain(p, end);
+        p = wide ? scan_text(p, end) : scan_plain(p, end);
         if (UNLIKELY(p == end))
             return fail(r, p, too_short);
         if (*p == '"')
@@ -101,16 +100,13 @@ static const char *string(struct reader *r, const char *p, bool *escaped)
             p = escape(r, p + 1);
             if (UNLIKELY(!p))
                 return NULL;
-            continue;
-        }
-        if ((unsigned char)*p < 0x20)
+        } else if ((unsigned char)*p < 0x20) {
             return fail(r, p, "unescaped control character in a string");
-        do {
-            n = scan_utf8(p, end);
-            if (UNLIKELY(n == 0))
-                return fail(r, p, "not UTF-8");
-            p += n;
-        } while (p < end && (unsigned char)*p >= 0x80);
+        } else if (wide) {
+            return fail(r, p, "not UTF-8");
+        } else {
+            wide = true;
+        }
     }
 }
 
@@ -213,10 +209,7 @@ static const char *digits(struct reader *r, const char *p)
 {
     if (!is_digit(p, r->end))
         return fail(r, p, "a digit was expected");
-    do
-        p++;
-    while (is_digit(p, r->end));
-    return p;
+    return scan_digits(p, r->end);
 }
 
 static const char *number(struct reader *r, const char *p)

@@ -6,91 +6,6 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
-static uint32_t escaped_char(const char **at, const char *end)
-{
-    const char *p = *at + 1;
-    int32_t c, low;
-
-    if (p == end)
-        return (uint32_t)(*at = end, '\\');
-    *at = p + 1;
-    switch (*p) {
-    case 'b':
-        return '\b';
-    case 'f':
-        return '\f';
-    case 'n':
-        return '\n';
-    case 'r':
-        return '\r';
-    case 't':
-        return '\t';
-    case 'u':
-        break;
-    default:
-        return (unsigned char)*p;
-    }
-    c = scan_hex4(p + 1, end);
-    if (c < 0)
-        return 'u';
-    *at = p + 5;
-    if (c < 0xd800 || c > 0xdbff || end - *at < 6 || p[5] != '\\' || p[6] != 'u')
-        return (uint32_t)c;
-    low = scan_hex4(p + 7, end);
-    if (low < 0xdc00 || low > 0xdfff)
-        return (uint32_t)c;
-    *at = p + 11;
-    return (uint32_t)(0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00));
-}
-
-static uint32_t utf8_char(const char **at, const char *end)
-{
-    const unsigned char *p = (const unsigned char *)*at;
-    unsigned n = *p < 0x80 ? 1 : scan_utf8(*at, end);
-
-    *at += n ? n : 1;
-    switch (n) {
-    case 2:
-        return (p[0] & 0x1fu) << 6 | (p[1] & 0x3fu);
-    case 3:
-        return (p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu);
-    case 4:
-        return (p[0] & 0x07u) << 18 | (p[1] & 0x3fu) << 12 | (p[2] & 0x3fu) << 6 |
-               (p[3] & 0x3fu);
-    default:
-        return *p;
-    }
-}
-
-uint32_t scan_char(const char **at, const char *end)
-{
-    return **at == '\\' ? escaped_char(at, end) : utf8_char(at, end);
-}
-
-unsigned scan_put(char dst[4], uint32_t c)
-{
-    if (c < 0x80) {
-        dst[0] = (char)c;
-        return 1;
-    }
-    if (c < 0x800) {
-        dst[0] = (char)(0xc0 | c >> 6);
-        dst[1] = (char)(0x80 | (c & 0x3f));
-        return 2;
-    }
-    if (c < 0x10000) {
-        dst[0] = (char)(0xe0 | c >> 12);
-        dst[1] = (char)(0x80 | (c >> 6 & 0x3f));
-        dst[2] = (char)(0x80 | (c & 0x3f));
-        return 3;
-    }
-    dst[0] = (char)(0xf0 | c >> 18);
-    dst[1] = (char)(0x80 | (c >> 12 & 0x3f));
-    dst[2] = (char)(0x80 | (c >> 6 & 0x3f));
-    dst[3] = (char)(0x80 | (c & 0x3f));
-    return 4;
-}
-
 /* What stands between the quotes. */
 static struct str inside(struct str raw)
 {
@@ -109,7 +24,8 @@ static bool same_chars(struct str a, struct str b, bool raw_b)
     const char *p = a.p, *p_end = a.p + a.n, *q = b.p, *q_end = b.p + b.n;
 
     while (p < p_end && q < q_end)
-        if (scan_char(&p, p_end) != (raw_b ? scan_char(&q, q_end) : utf8_char(&q, q_end)))
+        if (scan_char(&p, p_end) !=
+            (raw_b ? scan_char(&q, q_end) : scan_utf8_char(&q, q_end)))
             return false;
     return p == p_end && q == q_end;
 }

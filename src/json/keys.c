@@ -116,7 +116,7 @@ static bool grow_list(struct keys *k)
 }
 
 /* The first eight bytes of what the key says, with zeros behind a shorter one. */
-static uint64_t prefix(struct str raw, bool escaped)
+static uint64_t prefix(const struct keys *k, struct str raw, bool escaped)
 {
     const char *p = raw.p + 1, *end = p + raw.n - 2;
     char at[12] = {0};
@@ -125,11 +125,19 @@ static uint64_t prefix(struct str raw, bool escaped)
     if (escaped) {
         for (unsigned i = 0; i < 8 && p < end;)
             i += scan_put(at + i, scan_char(&p, end));
-    } else if (end - p >= 8) {
-        memcpy(at, p, 8);
+    } else if (LIKELY(k->end - p >= 8)) {
+        unsigned over = end - p < 8 ? 8 * (8 - (unsigned)(end - p)) : 0;
+
+        memcpy(&w, p, 8);
+        if (over == 64)
+            return 0;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        return w >> over << over;
+#else
+        return w << over >> over;
+#endif
     } else {
-        for (unsigned i = 0; p < end; i++) /* quicker than calling memcpy */
-            at[i] = *p++;
+        memcpy(at, p, (size_t)(end - p));
     }
     memcpy(&w, at, 8);
     return w;
@@ -149,7 +157,7 @@ enum rc keys_add(struct keys *k, uint32_t base, struct str raw, bool escaped)
                         .escaped = escaped};
     k->n++;
     if (members < FEW) {
-        key->tag = prefix(raw, escaped);
+        key->tag = prefix(k, raw, escaped);
         for (uint32_t i = base; i < k->n - 1; i++)
             if (same(k, key, &k->list[i]))
                 return RC_CONFLICT;

@@ -11,7 +11,7 @@
 #include "base/base.h"
 
 #include <string.h>
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(SCAN_PORTABLE)
 #include <emmintrin.h>
 #endif
 
@@ -43,10 +43,33 @@ static inline uint64_t scan_word_eq(uint64_t w, char c)
     return (x - SCAN_ONES) & ~x & SCAN_HIGHS;
 }
 
+/* The first byte that is no digit; else end.  Numbers end where no branch can guess, so
+ * eight bytes at once are worth it even for short ones. */
+static inline const char *scan_digits(const char *p, const char *end)
+{
+    for (; end - p >= 8; p += 8) {
+        uint64_t w, other;
+
+        memcpy(&w, p, 8);
+        w ^= SCAN_ONES * '0'; /* digits are 0 to 9 now */
+        other = (((w & ~SCAN_HIGHS) + SCAN_ONES * (0x80 - 10)) | w) & SCAN_HIGHS;
+        if (!other)
+            continue;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+        return p + __builtin_ctzll(other) / 8;
+#else
+        return p + __builtin_clzll(other) / 8;
+#endif
+    }
+    while (p < end && (unsigned char)(*p - '0') < 10)
+        p++;
+    return p;
+}
+
 /* The first byte that is '"', '\\', a control character or not ASCII; else end. */
 static inline const char *scan_plain(const char *p, const char *end)
 {
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(SCAN_PORTABLE)
     const __m128i quote = _mm_set1_epi8('"'), slash = _mm_set1_epi8('\\');
     const __m128i space = _mm_set1_epi8(' ');
 
@@ -79,7 +102,7 @@ static inline const char *scan_plain(const char *p, const char *end)
 /* The first byte that is a or b; else end. */
 static inline const char *scan_either(const char *p, const char *end, char a, char b)
 {
-#if defined(__SSE2__)
+#if defined(__SSE2__) && !defined(SCAN_PORTABLE)
     const __m128i va = _mm_set1_epi8(a), vb = _mm_set1_epi8(b);
 
     for (; end - p >= 16; p += 16) {
@@ -111,48 +134,45 @@ static inline const char *scan_either(const char *p, const char *end, char a, ch
  */
 static inline unsigned scan_utf8(const char *p, const char *end)
 {
-    unsigned char b[4] = {0};
-    size_t n = (size_t)(end - p);
+    uint32_t w = 0;
 
-    memcpy(b, p, n < 4 ? n : 4); /* a zero is no continuation byte: short ones fail */
-    if (b[0] < 0xe0)
-        return b[0] >= 0xc2 && (b[1] & 0xc0) == 0x80 ? 2 : 0;
-    if ((b[1] & 0xc0) != 0x80 || (b[2] & 0xc0) != 0x80)
-        return 0;
-    if (b[0] < 0xf0) {
-        if (b[0] == 0xe0)
-            return b[1] >= 0xa0 ? 3 : 0;
-        return b[0] != 0xed || b[1] < 0xa0 ? 3 : 0;
-    }
-    if ((b[3] & 0xc0) != 0x80 || b[0] > 0xf4 || (b[0] == 0xf0 && b[1] < 0x90) ||
-        (b[0] == 0xf4 && b[1] > 0x8f))
-        return 0;
-    return 4;
+    if (LIKELY(end - p >= 4))
+        memcpy(&w, p, 4);
+    else /* a zero is no continuation byte: what is cut short fails */
+        memcpy(&w, p, (size_t)(end - p));
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    w = __builtin_bswap32(w);
+#endif
+    if ((w & 0xc0e0) == 0x80c0)
+        return (w & 0x1e) != 0 ? 2 : 0;
+    if ((w & 0xc0c0f0) == 0x8080e0)
+        return (w & 0x200f) != 0 && (w & 0x200f) != 0x200d ? 3 : 0;
+    if ((w & 0xc0c0c0f8) == 0x808080f0)
+        return (w & 0x3007) != 0 && ((w & 7) < 4 || (w & 0x3007) == 4) ? 4 : 0;
+    return 0;
 }
 
-static inline int scan_hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
+/* The first byte from p (where a character starts) that is '"', '\\' or a control
+ * character, or that starts something that is not UTF-8; else end.  scan_plain and
+ * scan_utf8 in one, quicker when much is not ASCII. */
+const char *scan_text(const char *p, const char *end);
+
+/* 16 + the value of a hex digit; 0 for what is none. */
+extern const uint8_t scan_hex_digit[256];
 
 /* The four hex digits at p, or -1. */
 static inline int32_t scan_hex4(const char *p, const char *end)
 {
-    int32_t v = 0;
+    const unsigned char *u = (const unsigned char *)p;
+    unsigned a, b, c, d;
 
     if (end - p < 4)
         return -1;
-    for (int i = 0; i < 4; i++) {
-        int digit = scan_hex(p[i]);
-
-        if (digit < 0)
-            return -1;
-        v = v << 4 | digit;
-    }
-    return v;
+    a = scan_hex_digit[u[0]], b = scan_hex_digit[u[1]];
+    c = scan_hex_digit[u[2]], d = scan_hex_digit[u[3]];
+    if (!(a & b & c & d))
+        return -1;
+    return (int32_t)((a << 12) + (b << 8) + (c << 4) + d - 0x11110);
 }
 
 /*
@@ -161,6 +181,7 @@ static inline int32_t scan_hex4(const char *p, const char *end)
  * read behind end.
  */
 uint32_t scan_char(const char **p, const char *end);
+uint32_t scan_utf8_char(const char **p, const char *end); /* a backslash is itself */
 /* Puts it as UTF-8, 1 to 4 bytes; also a surrogate (which UTF-8 forbids: to compare
  * only). */
 unsigned scan_put(char dst[4], uint32_t c);

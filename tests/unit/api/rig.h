@@ -20,7 +20,7 @@
  */
 
 struct engine {
-    struct mem_store *m;
+    struct store *store;
     atomic_int submits, cancels;
     struct id last; /* submitted or cancelled */
     bool recovering;
@@ -48,7 +48,7 @@ enum rc engine_batch_view(struct engine *g, const char *id, struct batch *ret,
 {
     if (g->recovering)
         return err_set(e, RC_AGAIN, "recovering");
-    return mem_batch_get(g->m, id, ret, e);
+    return g->store->ops->batch_get(g->store->self, id, ret, e);
 }
 
 enum rc engine_batch_list(struct engine *g, const char *after, unsigned limit,
@@ -57,7 +57,8 @@ enum rc engine_batch_list(struct engine *g, const char *after, unsigned limit,
 {
     if (g->recovering)
         return err_set(e, RC_AGAIN, "recovering");
-    return mem_batch_list(g->m, after, limit, ret, ret_n, ret_more, e);
+    return g->store->ops->batch_list(g->store->self, after, limit, ret, ret_n, ret_more,
+                                     e);
 }
 
 void engine_metrics(struct engine *g, struct buf *out)
@@ -69,7 +70,7 @@ void engine_metrics(struct engine *g, struct buf *out)
  */
 
 struct rig {
-    struct mem_store *m;
+    struct mem_store *m; /* NULL: over a store of the test's own */
     struct engine engine;
     struct api *api;
     struct http_server *server;
@@ -80,7 +81,9 @@ struct rig {
 static const char *const rig_models[] = {"tiny", "meta-llama/Llama-3.1-8B-Instruct",
                                          NULL};
 
-static inline struct rig *rig_new(const struct api_opts *more)
+/* Over a store of the caller's. */
+static inline struct rig *rig_over(struct store *store, struct blobs *blobs,
+                                   const struct api_opts *more)
 {
     struct rig *r = mem_new(struct rig);
     struct api_opts o = more ? *more : (struct api_opts){0};
@@ -88,10 +91,9 @@ static inline struct rig *rig_new(const struct api_opts *more)
     struct http_handler h;
     struct err e;
 
-    r->m = mem_store_new();
-    r->engine.m = r->m;
-    o.store = &r->m->store;
-    o.blobs = &r->m->blobs_if;
+    r->engine.store = store;
+    o.store = store;
+    o.blobs = blobs;
     o.engine = &r->engine;
     o.models = rig_models;
     r->api = api_new(&o);
@@ -100,12 +102,23 @@ static inline struct rig *rig_new(const struct api_opts *more)
     return r;
 }
 
+static inline struct rig *rig_new(const struct api_opts *more)
+{
+    struct mem_store *m = mem_store_new();
+    struct rig *r = rig_over(&m->store, &m->blobs_if, more);
+
+    r->m = m;
+    return r;
+}
+
 static inline void rig_free(struct rig *r)
 {
     http_server_free(r->server);
     api_free(r->api);
-    EQ_INT(r->m->puts, 0); /* whatever happened, no half-written blob is left */
-    mem_store_free(r->m);
+    if (r->m) {
+        EQ_INT(r->m->puts, 0); /* whatever happened, no half-written blob is left */
+        mem_store_free(r->m);
+    }
     for (size_t i = 0; i < r->n_replies; i++)
         mem_free(r->replies[i]);
     mem_free(r);

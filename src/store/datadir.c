@@ -1,0 +1,307 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "store/datadir.h"
+#include "base/fsio.h"
+#include "base/mem.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#define FORMAT        1u
+#define FORMAT_PREFIX "batchd data "
+#define CLEAN_TEXT    "clean\n"
+
+struct datadir {
+    char *path, *ledger, *spool, *reserve;
+    int lock;
+    uint64_t reserve_bytes;
+    bool was_clean;
+};
+
+static const char *const made_by_us[] = {"LOCK",       "FORMAT", "FORMAT.tmp", "files",
+                                         "tmp",        "spool",  "reserve",    "CLEAN",
+                                         "lost+found", ".",      ".."};
+
+static char *join(const char *dir, const char *name)
+{
+    char path[FS_PATH_CAP];
+
+    return fs_join(path, dir, name, NULL) == RC_OK ? mem_dup(path, strlen(path)) : NULL;
+}
+
+static bool exists(const char *dir, const char *name)
+{
+    char path[FS_PATH_CAP];
+    struct stat st;
+
+    return fs_join(path, dir, name, NULL) == RC_OK && lstat(path, &st) == 0;
+}
+
+/* ---- the directory itself -----------------------------------------------------------*/
+
+/* Makes the entry of a new directory durable in its parent. */
+static enum rc sync_parent(const char *path, struct err *e)
+{
+    char parent[FS_PATH_CAP];
+
+    if (str_fmt(parent, sizeof parent, "%s/..", path) != RC_OK)
+        return err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
+    return fs_sync_dir(parent, e);
+}
+
+static enum rc make_dir(const char *path, bool create, struct err *e)
+{
+    struct stat st;
+    enum rc rc;
+
+    if (stat(path, &st) == 0)
+        return S_ISDIR(st.st_mode)
+                   ? RC_OK
+                   : err_set(e, RC_INVALID, "'%s' is not a directory", path);
+    if (errno != ENOENT || !create)
+        return err_sys(e, rc_of_errno(errno), errno, "cannot open data directory '%s'",
+                       path);
+    rc = fs_mkdir(path, 0700, e);
+    return rc == RC_OK ? sync_parent(path, e) : rc;
+}
+
+/* Without this, `--data-dir ~` would be filled with our files. */
+static enum rc check_empty(const char *path, struct err *e)
+{
+    enum rc rc = RC_OK;
+    struct dirent *d;
+    DIR *dir = opendir(path);
+
+    if (!dir)
+        return err_sys(e, rc_of_errno(errno), errno, "cannot open directory '%s'", path);
+    while (rc == RC_OK && (d = readdir(dir))) {
+        size_t i = 0;
+
+        while (i < COUNTOF(made_by_us) && strcmp(d->d_name, made_by_us[i]) != 0)
+            i++;
+        if (i == COUNTOF(made_by_us))
+            rc = err_set(e, RC_CORRUPT,
+                         "'%s' is not a data directory: it holds '%.100s' and no FORMAT; "
+                         "name an empty or a new directory",
+                         path, d->d_name);
+    }
+    closedir(dir);
+    return rc;
+}
+
+/* ---- FORMAT -------------------------------------------------------------------------*/
+
+static bool parse_format(struct str text, uint64_t *ret)
+{
+    struct str prefix = STR(FORMAT_PREFIX), line = str_cut(&text, '\n');
+
+    if (!str_starts(line, prefix))
+        return false;
+    line.p += prefix.n;
+    line.n -= prefix.n;
+    return str_u64(line, ret) == RC_OK && *ret > 0;
+}
+
+static enum rc read_format(const char *path, struct err *e)
+{
+    char file[FS_PATH_CAP], *text = NULL;
+    uint64_t version = 0;
+    size_t n = 0;
+    bool good;
+    enum rc rc = fs_join(file, path, "FORMAT", e);
+
+    if (rc == RC_OK)
+        rc = fs_slurp(file, 4096, &text, &n, e);
+    if (rc != RC_OK && rc != RC_LIMIT)
+        return rc;
+    good = rc == RC_OK && parse_format((struct str){text, n}, &version);
+    mem_free(text);
+    if (!good)
+        return err_set(e, RC_CORRUPT,
+                       "'%s' does not tell the format of a data directory; restore it "
+                       "from a backup, or write '" FORMAT_PREFIX "%u' into it",
+                       file, FORMAT);
+    if (version > FORMAT)
+        return err_set(e, RC_CORRUPT,
+                       "data directory '%s' has format %llu, this program knows up to "
+                       "%u: run the newer batchd that made it, or name another directory",
+                       path, (unsigned long long)version, FORMAT);
+    return RC_OK;
+}
+
+/* FORMAT comes last: where it is, the directories beside it are. */
+static enum rc make_format(const char *path, struct err *e)
+{
+    static const char *const dirs[] = {"files", "tmp", "spool"};
+    char sub[FS_PATH_CAP], text[64];
+    enum rc rc = check_empty(path, e);
+
+    for (size_t i = 0; rc == RC_OK && i < COUNTOF(dirs); i++) {
+        rc = fs_join(sub, path, dirs[i], e);
+        if (rc == RC_OK)
+            rc = fs_mkdir(sub, 0700, e);
+    }
+    snprintf(text, sizeof text, FORMAT_PREFIX "%u\n", FORMAT);
+    return rc == RC_OK ? fs_replace(path, "FORMAT", text, strlen(text), e) : rc;
+}
+
+/* ---- CLEAN --------------------------------------------------------------------------*/
+
+/* Gone for good before anything else is written: a crash from now on is seen. */
+static enum rc take_clean(struct datadir *d, struct err *e)
+{
+    char path[FS_PATH_CAP];
+    enum rc rc = fs_join(path, d->path, "CLEAN", e);
+
+    d->was_clean = exists(d->path, "CLEAN");
+    if (rc != RC_OK || !d->was_clean)
+        return rc;
+    rc = fs_unlink(path, e);
+    return rc == RC_OK ? fs_sync_dir(d->path, e) : rc;
+}
+
+/* ---- the reserve --------------------------------------------------------------------*/
+
+enum rc datadir_release_reserve(struct datadir *d, struct err *e)
+{
+    int fd = -1;
+    enum rc rc = fs_open(d->reserve, O_WRONLY, 0, &fd, e);
+
+    if (rc == RC_NOTFOUND)
+        return RC_OK;
+    if (rc == RC_OK)
+        rc = fs_truncate(fd, 0, d->reserve, e);
+    /* A journal gives freed blocks back only when it has noted them. */
+    if (rc == RC_OK)
+        rc = fs_sync(fd, d->reserve, e);
+    fs_close(&fd);
+    return rc;
+}
+
+static enum rc allocate(int fd, uint64_t n, const char *path, struct err *e)
+{
+    int rc;
+
+    do {
+        rc = fallocate(fd, 0, 0, (off_t)n);
+    } while (rc < 0 && errno == EINTR);
+    if (rc == 0 || errno == EOPNOTSUPP) /* no such thing on this file system */
+        return RC_OK;
+    return err_sys(e, rc_of_errno(errno), errno, "cannot keep %llu bytes of reserve '%s'",
+                   (unsigned long long)n, path);
+}
+
+enum rc datadir_restore_reserve(struct datadir *d, struct err *e)
+{
+    uint64_t size = 0;
+    int fd = -1;
+    enum rc rc;
+
+    if (d->reserve_bytes == 0)
+        return fs_unlink(d->reserve, e);
+    rc = fs_open(d->reserve, O_WRONLY | O_CREAT, 0600, &fd, e);
+    if (rc == RC_OK)
+        rc = fs_size(fd, &size, d->reserve, e);
+    if (rc == RC_OK && size > d->reserve_bytes)
+        rc = fs_truncate(fd, d->reserve_bytes, d->reserve, e);
+    if (rc == RC_OK && size < d->reserve_bytes)
+        rc = allocate(fd, d->reserve_bytes, d->reserve, e);
+    fs_close(&fd);
+    return rc;
+}
+
+/* ---- opening and closing ------------------------------------------------------------*/
+
+static enum rc set_up(struct datadir *d, const struct datadir_opts *o, struct err *e)
+{
+    bool fresh;
+    enum rc rc = make_dir(d->path, o->create, e);
+
+    if (rc != RC_OK)
+        return rc;
+    fresh = !exists(d->path, "FORMAT");
+    /* Before LOCK is made: nothing of ours goes into a directory that is not. */
+    rc = fresh ? check_empty(d->path, e) : RC_OK;
+    if (rc == RC_OK)
+        rc = fs_lock_dir(d->path, &d->lock, e);
+    if (rc != RC_OK)
+        return rc;
+    fresh = !exists(d->path, "FORMAT"); /* another process may have just made it */
+    if (fresh && !o->create)
+        return err_set(e, RC_CORRUPT, "'%s' is not a data directory: it has no FORMAT",
+                       d->path);
+    rc = fresh ? make_format(d->path, e) : read_format(d->path, e);
+    if (rc == RC_OK)
+        rc = take_clean(d, e);
+    d->was_clean = d->was_clean || fresh;
+    if (rc == RC_OK)
+        rc = datadir_restore_reserve(d, e);
+    return rc == RC_NOSPACE && !fresh ? RC_OK : rc;
+}
+
+static void free_all(struct datadir *d)
+{
+    fs_close(&d->lock);
+    mem_free(d->path);
+    mem_free(d->ledger);
+    mem_free(d->spool);
+    mem_free(d->reserve);
+    mem_free(d);
+}
+
+enum rc datadir_open(const char *path, const struct datadir_opts *o, struct datadir **ret,
+                     struct err *e)
+{
+    struct datadir *d = mem_new(struct datadir);
+    enum rc rc;
+
+    d->lock = -1;
+    d->path = mem_dup(path, strlen(path));
+    d->ledger = join(path, "ledger.db");
+    d->spool = join(path, "spool");
+    d->reserve = join(path, "reserve");
+    d->reserve_bytes = o->reserve_bytes;
+    rc = d->ledger && d->spool && d->reserve
+             ? set_up(d, o, e)
+             : err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
+    if (rc != RC_OK) {
+        free_all(d);
+        return rc;
+    }
+    *ret = d;
+    return RC_OK;
+}
+
+bool datadir_was_clean(const struct datadir *d)
+{
+    return d->was_clean;
+}
+
+const char *datadir_path(const struct datadir *d)
+{
+    return d->path;
+}
+
+const char *datadir_ledger(const struct datadir *d)
+{
+    return d->ledger;
+}
+
+const char *datadir_spool(const struct datadir *d)
+{
+    return d->spool;
+}
+
+enum rc datadir_close(struct datadir *d, bool clean, struct err *e)
+{
+    enum rc rc = RC_OK;
+
+    if (!d)
+        return RC_OK;
+    if (clean)
+        rc = fs_replace(d->path, "CLEAN", CLEAN_TEXT, strlen(CLEAN_TEXT), e);
+    free_all(d);
+    return rc;
+}
