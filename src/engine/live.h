@@ -6,12 +6,15 @@
  * false) or a job on a worker (`busy` true: the loop then touches only what is marked
  * so).
  *
- *   phase      what holds                                      left by
- *   ADMIT      a job validates the input or recovers the log   admitted(): RUN, CLOSE or
- * gone RUN        lines go out and results come in                all results on disk;
- * cancel; expiry CLOSE      nothing new goes out; in flight is waited for   nothing in
- * flight, all on disk FINISH     a job writes the files and ends the batch       ended():
- * gone; or RUN again when the log had lost lines
+ *   phase   what holds                                 left by
+ *   ADMIT   a job validates the input or recovers the  live_admitted: RUN, CLOSE, gone
+ *           log
+ *   RUN     lines go out and results come in           all on disk; cancel; expiry
+ *   CLOSE   nothing new goes out                       nothing in flight, all on disk
+ *   FINISH  a job writes the files, ends the batch     live_ended: gone; RUN again when
+ *                                                      the log had lost lines
+ *   STUCK   its data is damaged, an operator must      a restart
+ *           look; the other batches go on
  */
 #pragma once
 
