@@ -88,15 +88,24 @@ void call_fail_as(struct call *c, enum apierr_kind kind, const char *param,
     call_fail(c, &e);
 }
 
+/* Recovery is no news, and a full disk is told by whoever waits for room. */
+static enum log_level level_of(enum rc rc)
+{
+    if (rc == RC_AGAIN)
+        return LOG_LVL_DEBUG;
+    return rc == RC_NOSPACE || rc == RC_NOMEM ? LOG_LVL_WARN : LOG_LVL_ERROR;
+}
+
 void call_fail_rc(struct call *c, enum rc rc, const struct err *why)
 {
     struct apierr e;
     char quoted[2 * sizeof why->text];
 
     apierr_of_rc(&e, rc);
-    log_error("api.fail", "req=%s status=%d rc=%s err=%s", http_request_id(c->rq),
-              apierr_status(e.kind), rc_name(rc),
-              log_q(quoted, sizeof quoted, why->text, strlen(why->text)));
+    if (log_on(level_of(rc)))
+        log_ev(level_of(rc), "api.fail", "req=%s status=%d rc=%s err=%s",
+               http_request_id(c->rq), apierr_status(e.kind), rc_name(rc),
+               log_q(quoted, sizeof quoted, why->text, strlen(why->text)));
     call_fail(c, &e);
 }
 

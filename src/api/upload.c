@@ -70,15 +70,8 @@ static enum field field_of(struct str name)
     return (enum field)i;
 }
 
-static bool has_control(struct str s)
-{
-    for (size_t i = 0; i < s.n; i++)
-        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
-            return true;
-    return false;
-}
-
-/* A name is data and never a path, but it ends up on terminals and in headers. */
+/* A name is data and never a path.  Control bytes, which would end up on terminals and in
+ * headers, have been refused by the form's parser. */
 static enum rc take_filename(struct upload *u, struct str name)
 {
     struct buf json, clean;
@@ -92,8 +85,6 @@ static enum rc take_filename(struct upload *u, struct str name)
         return FAULT(u, APIERR_TOO_LONG, "file",
                      "The filename has %zu bytes; the most is %d.", name.n,
                      LIMIT_FILENAME);
-    if (has_control(name))
-        return FAULT(u, APIERR_VALUE, "file", "The filename holds control characters.");
     /* Bytes that are not UTF-8 (old tools send Latin-1) become U+FFFD here, once, so that
      * the store, the lists and the download header agree. */
     buf_init(&json, LIMIT_FILENAME * 8);

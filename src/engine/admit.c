@@ -39,8 +39,8 @@ static enum rc refuse(struct live *l, char *errors)
     return rc == RC_CONFLICT ? RC_OK : rc;
 }
 
-/* A batch keeps its input also when the file is deleted behind it: what counts is whether it
- * stood when the batch was made. */
+/* A batch keeps its input also when the file is deleted behind it: what counts is whether
+ * it stood when the batch was made. */
 static enum rc open_input(struct live *l, char **ret_errors)
 {
     const struct blobs *blobs = l->engine->o.blobs;

@@ -126,7 +126,10 @@ static void send_line(struct engine *g, const struct sched_ticket *t)
     atomic_fetch_add_explicit(&g->stats.inflight, 1, memory_order_relaxed);
     rc = slot_read(s, &entry, &e);
     if (rc != RC_OK) {
-        engine_die(g, "the input of a batch cannot be read", &e);
+        if (rc == RC_CORRUPT)
+            live_stick(l, &e);
+        else
+            engine_die(g, "the input of a batch cannot be read", &e);
         sched_aborted(g->sched, t, t->sent);
         slot_give(g, s);
         return;

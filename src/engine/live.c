@@ -149,6 +149,24 @@ static void task_again(void *ctx, usec_t now)
         live_task(l, l->task.note.kind, l->task.job.run);
 }
 
+void live_stick(struct live *l, const struct err *e)
+{
+    log_error("batch.stuck",
+              "batch=%s err=\"%s\" remedy=\"restore the file and restart\"", l->id.z,
+              e->text);
+    l->phase = LIVE_STUCK;
+    loop_timer_clear(l->engine->loop, &l->deadline);
+    if (l->scheduled)
+        sched_batch_close(l->engine->sched, l->handle);
+    if (l->recovery) { /* its row may be shown: nothing better will be known */
+        struct board_entry entry = {.counts = l->rec.counts};
+
+        l->recovery = false;
+        atomic_fetch_sub(&l->engine->recovering, 1);
+        board_set(l->engine->board, &l->id, &entry);
+    }
+}
+
 /* What a job could not do for want of disk space is done later; anything else that a job
  * reports as failed breaks a promise.  true: the note needs no more handling. */
 static bool task_failed(struct live *l, usec_t now)
@@ -165,7 +183,10 @@ static bool task_failed(struct live *l, usec_t now)
         loop_timer_set(l->engine->loop, &l->again, now + FULL_RETRY, task_again, l);
         return true;
     }
-    engine_die(l->engine, "a batch cannot go on", &l->task.err);
+    if (rc == RC_CORRUPT)
+        live_stick(l, &l->task.err);
+    else
+        engine_die(l->engine, "a batch cannot go on", &l->task.err);
     return true;
 }
 

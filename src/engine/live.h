@@ -6,12 +6,15 @@
  * false) or a job on a worker (`busy` true: the loop then touches only what is marked
  * so).
  *
- *   phase      what holds                                      left by
- *   ADMIT      a job validates the input or recovers the log   admitted(): RUN, CLOSE or
- * gone RUN        lines go out and results come in                all results on disk;
- * cancel; expiry CLOSE      nothing new goes out; in flight is waited for   nothing in
- * flight, all on disk FINISH     a job writes the files and ends the batch       ended():
- * gone; or RUN again when the log had lost lines
+ *   phase   what holds                                 left by
+ *   ADMIT   a job validates the input or recovers the  live_admitted: RUN, CLOSE, gone
+ *           log
+ *   RUN     lines go out and results come in           all on disk; cancel; expiry
+ *   CLOSE   nothing new goes out                       nothing in flight, all on disk
+ *   FINISH  a job writes the files, ends the batch     live_ended: gone; RUN again when
+ *                                                      the log had lost lines
+ *   STUCK   its data is damaged, an operator must      a restart
+ *           look; the other batches go on
  */
 #pragma once
 
@@ -33,7 +36,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-enum live_phase { LIVE_ADMIT, LIVE_RUN, LIVE_CLOSE, LIVE_FINISH };
+enum live_phase { LIVE_ADMIT, LIVE_RUN, LIVE_CLOSE, LIVE_FINISH, LIVE_STUCK };
 
 /* What a job or another thread tells the loop. */
 enum note_kind {
@@ -176,6 +179,8 @@ void live_admitted(struct live *l, usec_t now);
 void live_expired(struct live *l, usec_t now);
 void live_ended(struct live *l, usec_t now);
 void live_cancel(struct live *l, usec_t now);
+/* Its data is damaged (RC_CORRUPT): it stands still, the others go on. */
+void live_stick(struct live *l, const struct err *e);
 /* batch_move for this batch; l->rec is the batch as it stands afterwards, moved or not.
  */
 NODISCARD enum rc live_move(struct live *l, enum batch_event ev,

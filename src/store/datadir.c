@@ -180,17 +180,23 @@ enum rc datadir_release_reserve(struct datadir *d, struct err *e)
     return rc;
 }
 
-static enum rc allocate(int fd, uint64_t n, const char *path, struct err *e)
+/* A try that fails must not keep the last free blocks: it goes back to `before`. */
+static enum rc allocate(int fd, uint64_t n, uint64_t before, const char *path,
+                        struct err *e)
 {
-    int rc;
+    int rc, errnum;
 
     do {
         rc = fallocate(fd, 0, 0, (off_t)n);
     } while (rc < 0 && errno == EINTR);
     if (rc == 0 || errno == EOPNOTSUPP) /* no such thing on this file system */
         return RC_OK;
-    return err_sys(e, rc_of_errno(errno), errno, "cannot keep %llu bytes of reserve '%s'",
-                   (unsigned long long)n, path);
+    errnum = errno;
+    IGNORE(
+        fs_truncate(fd, before, path, NULL)); /* the first failure is the one to tell */
+    return err_sys(e, rc_of_errno(errnum), errnum,
+                   "cannot keep %llu bytes of reserve in '%s'", (unsigned long long)n,
+                   path);
 }
 
 enum rc datadir_restore_reserve(struct datadir *d, struct err *e)
@@ -206,8 +212,10 @@ enum rc datadir_restore_reserve(struct datadir *d, struct err *e)
         rc = fs_size(fd, &size, d->reserve, e);
     if (rc == RC_OK && size > d->reserve_bytes)
         rc = fs_truncate(fd, d->reserve_bytes, d->reserve, e);
-    if (rc == RC_OK && size < d->reserve_bytes)
-        rc = allocate(fd, d->reserve_bytes, d->reserve, e);
+    /* Also when the size is right: a copied directory may hold a file full of holes. */
+    if (rc == RC_OK)
+        rc = allocate(fd, d->reserve_bytes, u64_min(size, d->reserve_bytes), d->reserve,
+                      e);
     fs_close(&fd);
     return rc;
 }
@@ -236,9 +244,10 @@ static enum rc set_up(struct datadir *d, const struct datadir_opts *o, struct er
     if (rc == RC_OK)
         rc = take_clean(d, e);
     d->was_clean = d->was_clean || fresh;
-    if (rc == RC_OK)
-        rc = datadir_restore_reserve(d, e);
-    return rc == RC_NOSPACE && !fresh ? RC_OK : rc;
+    if (rc != RC_OK)
+        return rc;
+    rc = datadir_restore_reserve(d, e);
+    return rc == RC_NOSPACE ? RC_OK : rc;
 }
 
 static void free_all(struct datadir *d)

@@ -22,11 +22,11 @@ enum {
     H_COUNT = 12,
     H_BATCH = 16,
     H_ZERO = 80,
-    H_BODY_CRC = 84,
-    H_CRC = 88
+    H_BODY_CRC = 88,
+    H_CRC = 92
 };
 enum { R_OFFSET = 0, R_LENGTH = 8, R_NUMBER = 12, R_BODY_OFF = 16, R_BODY_LEN = 20 };
-_Static_assert(H_BATCH + ID_CAP == H_ZERO && H_CRC + 8 == HEAD_BYTES, "head");
+_Static_assert(H_BATCH + ID_CAP == H_ZERO && H_CRC + 4 == HEAD_BYTES, "head");
 
 struct index_writer {
     struct id batch;

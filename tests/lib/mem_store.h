@@ -13,6 +13,7 @@
 #include "tests/lib/t.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -36,7 +37,8 @@ struct mem_store {
     size_t n_files, n_batches;
     struct mem_blob blobs[MEM_ROWS];
     size_t n_blobs;
-    int puts; /* begun and neither committed nor aborted */
+    atomic_int puts; /* begun and neither committed nor aborted */
+    atomic_int begun;
     /* What the operation answers when not RC_OK: nothing is changed then. */
     enum rc fail_file_add, fail_file_get, fail_file_known, fail_batch_add;
     enum rc fail_put, fail_write, fail_commit;
@@ -273,7 +275,8 @@ static enum rc mem_put(void *self, struct blob_put **ret, struct err *e)
     p = mem_new(struct blob_put);
     p->m = m;
     buf_init(&p->b, (size_t)1 << 30);
-    __atomic_add_fetch(&m->puts, 1, __ATOMIC_SEQ_CST);
+    atomic_fetch_add(&m->puts, 1);
+    atomic_fetch_add(&m->begun, 1);
     *ret = p;
     return RC_OK;
 }
@@ -289,7 +292,7 @@ static void mem_abort(struct blob_put *p)
 {
     if (!p)
         return;
-    __atomic_sub_fetch(&p->m->puts, 1, __ATOMIC_SEQ_CST);
+    atomic_fetch_sub(&p->m->puts, 1);
     buf_done(&p->b);
     mem_free(p);
 }

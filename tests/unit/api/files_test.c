@@ -37,7 +37,7 @@ TEST(bytes_come_back_as_they_were_sent)
 
     buf_init(&bytes, 8u << 20);
     for (unsigned i = 0; bytes.n < (5u << 20); i++)
-        (void)buf_fmt(&bytes, "line %u \r\n--xYzZ \xff%c\r\n--xYzZYY\r", i,
+        (void)buf_fmt(&bytes, "line %u \r\n--xYzZ\xff%c\r\n--xYz\r\n\r", i,
                       (int)(i % 256));
     re = rig_upload(r, "assistants", "any.bin", buf_peek(&bytes));
     EQ_INT(re.status, 200);
@@ -271,11 +271,16 @@ TEST(bad_forms_are_refused_and_leave_nothing)
          "null",
          "\"file\"",
          "filename"},
-        {"control characters in the filename",
+        {"an escape in the filename",
          {PURPOSE_PART, {"file", "a\x1b[2J.jsonl", "{}"}},
-         "\"invalid_value\"",
-         "\"file\"",
-         "control characters"},
+         "null",
+         "null",
+         "not a well-formed multipart form"},
+        {"an encoded line feed in the filename",
+         {PURPOSE_PART, {"file", "a\"; filename*=UTF-8''a%0Ab.jsonl; z=\"", "{}"}},
+         "null",
+         "null",
+         "not a well-formed multipart form"},
         {"anchor alone",
          {PURPOSE_PART, FILE_PART, {"expires_after[anchor]", NULL, "created_at"}},
          "\"missing_required_parameter\"",
@@ -486,8 +491,15 @@ TEST(an_upload_that_fails_below_is_not_there)
     }
 }
 
+/* At least n blobs were begun, and none is under way. */
+static bool settled(struct rig *r, int n)
+{
+    return atomic_load(&r->m->begun) >= n && atomic_load(&r->m->puts) == 0;
+}
+
 TEST(a_client_that_goes_away_leaves_nothing)
 {
+    enum { ROUNDS = 30 }; /* the file and what is behind it have 31 bytes */
     struct rig *r = rig_new(NULL);
     struct buf form, sent;
 
@@ -502,7 +514,7 @@ TEST(a_client_that_goes_away_leaves_nothing)
                   form.n);
     (void)buf_str(&sent, buf_peek(&form));
     /* Cut at every length from inside the file to one byte before the end. */
-    for (size_t cut = sent.n - 40; cut < sent.n; cut++) {
+    for (size_t cut = sent.n - ROUNDS; cut < sent.n; cut++) {
         int fd = rig_connect(r);
 
         rig_push(fd, (struct str){sent.p, cut});
@@ -511,10 +523,12 @@ TEST(a_client_that_goes_away_leaves_nothing)
                        sizeof(struct linger));
         close(fd);
     }
-    /* The server notices in its own time; an answer to a later request on each of its
-     * threads comes after that only by chance, so wait for the state itself. */
-    for (int i = 0; i < 500 && __atomic_load_n(&r->m->puts, __ATOMIC_SEQ_CST); i++)
+    /* What a reset cut off may never be read, so only the friendly ones are sure to have
+     * begun. */
+    for (int i = 0; i < 1000 && !settled(r, ROUNDS / 2); i++)
         usleep(10000);
+    OK(settled(r, ROUNDS / 2));
+    rig_stop(r);
     nothing_is_left(r);
     buf_done(&form);
     buf_done(&sent);
@@ -574,7 +588,6 @@ TEST(files_are_listed_in_pages)
         {"?purpose=user_data&limit=2", -1, "4 2", true},
         {"?purpose=nothing", -1, "", false},
         {"?purpose=", -1, "5 4 3 2 1 0", false},
-        {"?purpose=%00", -1, "", false},
         {"?unknown=1", -1, "5 4 3 2 1 0", false},
     };
     struct rig *r = rig_new(NULL);

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "api/api.h"
+#include "base/log.h"
 #include "json/json.h"
 #include "tests/lib/mem_store.h"
 
@@ -91,6 +92,7 @@ static inline struct rig *rig_over(struct store *store, struct blobs *blobs,
     struct http_handler h;
     struct err e;
 
+    log_level_set(LOG_LVL_ERROR);
     r->engine.store = store;
     o.store = store;
     o.blobs = blobs;
@@ -111,12 +113,19 @@ static inline struct rig *rig_new(const struct api_opts *more)
     return r;
 }
 
+/* No more requests; what the store holds can be looked at without a lock. */
+static inline void rig_stop(struct rig *r)
+{
+    r->server = r->server ? http_server_free(r->server) : NULL;
+}
+
 static inline void rig_free(struct rig *r)
 {
-    http_server_free(r->server);
+    rig_stop(r);
     api_free(r->api);
     if (r->m) {
-        EQ_INT(r->m->puts, 0); /* whatever happened, no half-written blob is left */
+        EQ_INT(atomic_load(&r->m->puts),
+               0); /* whatever happened, no half-written blob is left */
         mem_store_free(r->m);
     }
     for (size_t i = 0; i < r->n_replies; i++)

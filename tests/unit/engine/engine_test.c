@@ -448,3 +448,37 @@ TEST(metrics_are_prometheus_text)
     buf_done(&out);
     rig_end(&r);
 }
+
+TEST(a_batch_whose_input_is_damaged_stands_still_and_the_others_go_on)
+{
+    static const char *const flags[] = {"--latency", "5ms", NULL};
+    struct rig r = {0};
+    char *text = lines(3000), *few = lines(5), path[128];
+    struct id file, bad, good;
+    struct batch b;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    file = add_file(&r, text);
+    bad = add_batch(&r, file, 86400);
+    do {
+        usleep(2000);
+        b = view(&r, &bad);
+        batch_done(&b);
+    } while (b.counts.completed < 10);
+    rig_close(&r);
+    EQ_RC(str_fmt(path, sizeof path, "files/%s/%s", file.z + strlen(file.z) - 2, file.z),
+          RC_OK);
+    EQ_INT(unlink(path), 0);
+    rig_open(&r);
+    good = add_batch(&r, add_file(&r, few), 86400);
+    b = wait_end(&r, &good);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    batch_done(&b);
+    b = view(&r, &bad);
+    EQ_INT(b.status, BATCH_IN_PROGRESS);
+    batch_done(&b);
+    mem_free(text);
+    mem_free(few);
+    rig_end(&r);
+}
