@@ -77,6 +77,9 @@ uint64_t http_body_bytes(const struct http_request *rq); /* streamed or kept */
 const char *
 http_request_id(const struct http_request *rq); /* "req_" + 32 hex; also sent as
                                                    x-request-id on every answer */
+/* In `open` only: what on_error is told when the body is over its plan, instead of a
+ * plain sentence; borrowed until `close`. */
+void http_set_too_large(struct http_request *rq, const char *why);
 void http_set_user(struct http_request *rq, void *user);
 void *http_user(const struct http_request *rq);
 
