@@ -73,6 +73,12 @@ static const struct command list_command = {
     .n_options = COUNTOF(list_options),
 };
 
+static void put_header(void)
+{
+    printf("%-38s  %-11s  %9s  %9s  %7s  %-19s  %s\n", "ID", "STATUS", "LINES",
+           "ANSWERED", "FAILED", "CREATED", "ENDPOINT");
+}
+
 static void put_row(const struct remote_batch *b)
 {
     char when[32] = "-";
@@ -103,6 +109,8 @@ static enum rc put_page(struct session *s, struct id *after, uint64_t *ret_n,
         return err_set(&s->e, RC_UPSTREAM,
                        "the server's answer is not a list; is it a "
                        "batch server?");
+    if (id_none(after))
+        put_header();
     it = json_iter(&v[0]);
     while (rc == RC_OK && json_next(&it, &key, &entry)) {
         rc = remote_batch_read(entry.raw, &b, &s->e);
@@ -134,9 +142,6 @@ int list_main(int argc, char **argv)
                      "--limit is '%.40s'; it must be a whole number "
                      "from 1",
                      s.o.limit);
-    if (rc == RC_OK)
-        printf("%-38s  %-11s  %9s  %9s  %7s  %-19s  %s\n", "ID", "STATUS", "LINES",
-               "ANSWERED", "FAILED", "CREATED", "ENDPOINT");
     while (rc == RC_OK && more && shown < limit) {
         char path[160];
         uint64_t page = u64_min(limit - shown, LIMIT_BATCH_LIST), before = shown;

@@ -50,9 +50,9 @@ enum rc cli_batch_wait(struct remote *r, const struct id *id, bool quiet,
         rc = remote_batch_get(r, id, answer, ret, e);
         if (rc == RC_OK) {
             seen = clock_mono();
-            show(&progress, ret);
             if (batch_terminal(ret->status))
-                break;
+                break; /* the verdict tells the rest */
+            show(&progress, ret);
         } else if (!may_come_back(rc) || !seen || clock_mono() - seen > PATIENCE) {
             break;
         }

@@ -12,6 +12,9 @@
 /* A rate over less than this says nothing: the first answers come in bursts. */
 #define RATE_NEEDS (800 * USEC_PER_MS)
 
+/* Long answers take their time; silence for longer is worth a word. */
+#define SILENCE (10 * USEC_PER_SEC)
+
 enum { BAR_MIN = 10, BAR_MAX = 40 };
 
 enum progress_mode progress_mode(bool quiet)
@@ -46,6 +49,8 @@ void progress_sample(struct progress *p, const struct progress_view *v, usec_t n
         p->n = p->first = 0;
         return;
     }
+    if (p->n == 0 || sample(p, p->n - 1)->settled != settled(v))
+        p->moved = now;
     /* The newest but one is a second old at least; the newest moves along with now. */
     if (p->n < 2 || now - sample(p, p->n - 2)->at >= SAMPLE_EVERY) {
         if (p->n == COUNTOF(p->samples))
@@ -105,9 +110,15 @@ static void put_rate(const struct progress *p, const struct progress_view *v,
                      const char *between, struct buf *out)
 {
     double rate = progress_rate(p);
-    usec_t eta = progress_eta(p, v);
+    usec_t eta = progress_eta(p, v),
+           silence = p->n ? sample(p, p->n - 1)->at - p->moved : 0;
     char text[32];
 
+    if (silence >= SILENCE && settled(v) < v->counts.total) {
+        progress_duration(silence, text);
+        buf_fmt(out, "%sno answer for %s", between, text);
+        return;
+    }
     if (rate < 0)
         return;
     buf_fmt(out, rate < 100 ? "%s%.1f/s" : "%s%.0f/s", between, rate);

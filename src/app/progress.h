@@ -32,6 +32,7 @@ struct progress {
     char last_status[24];
     struct progress_sample samples[32]; /* a ring; one a second at most */
     size_t first, n;
+    usec_t moved; /* when a line was settled last */
 };
 
 /* PLAIN where stderr is no terminal, else BAR. */

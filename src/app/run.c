@@ -28,8 +28,6 @@
 #include <unistd.h>
 
 #define REDRAW_MS 200
-/* Nothing in flight for so long while lines wait: no upstream takes any. */
-#define STUCK_AFTER (3 * USEC_PER_SEC)
 
 struct run_options {
     const char *output, *errors, *endpoint, *window;
@@ -72,7 +70,6 @@ struct run {
     struct node node;
     struct runstate state;
     struct progress progress;
-    usec_t moved; /* when something was in flight last */
     usec_t window;
     char dir[FS_PATH_CAP], errors[FS_PATH_CAP];
     int signals, ended_fd;
@@ -369,9 +366,7 @@ static void show(struct run *r, usec_t now)
     if (engine_live(r->node.engine, r->state.batch.z, &live) && live.counts.total) {
         v.counts = live.counts;
         v.inflight = live.inflight;
-        if (live.inflight || !live.waiting || !r->moved)
-            r->moved = now;
-        v.status = now - r->moved > STUCK_AFTER ? "waiting for an upstream" : "running";
+        v.status = "running";
     }
     progress_show(&r->progress, &v, now);
 }

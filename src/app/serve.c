@@ -141,8 +141,11 @@ static enum rc start(struct serve *s, struct err *e)
         rc = check_listen(&s->config, e);
     if (rc != RC_OK)
         return rc;
-    s->node = (struct node){
-        .dir = s->config.data_dir, .config = &s->config, .on_dead = on_dead, .ctx = s};
+    s->node = (struct node){.dir = s->config.data_dir,
+                            .config = &s->config,
+                            .reserve_bytes = DATADIR_RESERVE,
+                            .on_dead = on_dead,
+                            .ctx = s};
     rc = process_prepare(&s->signals, e);
     if (rc == RC_OK)
         rc = node_open(&s->node, e);

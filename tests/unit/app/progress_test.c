@@ -79,11 +79,11 @@ TEST(the_bar_fills_the_room_that_is_left_and_no_more)
             "5 failed");
     line_is(&v, 50, "in_progress  #######.......  50%  50/100  5 failed");
     line_is(&v, 40, "in_progress  50%  50/100  5 failed");
-    line_is(&v, 20, "in_progress  50%  5");
+    line_is(&v, 20, "in_progress  50%  50");
     v = view(0, 0, 3);
-    line_is(&v, 40, "in_progress  ............   0%  0/3");
+    line_is(&v, 40, "in_progress  .................   0%  0/3");
     v = view(3, 0, 3);
-    line_is(&v, 40, "in_progress  ############ 100%  3/3");
+    line_is(&v, 40, "in_progress  ################# 100%  3/3");
     v = (struct progress_view){"validating", {0, 0, 0}, UINT32_MAX};
     line_is(&v, 40, "validating");
 }
@@ -126,6 +126,23 @@ TEST(frequent_samples_do_not_shorten_the_window)
     }
     OK(progress_rate(&p) > 4.99 && progress_rate(&p) < 5.01);
     EQ_INT(progress_eta(&p, &v) / S, 180);
+}
+
+TEST(silence_is_told_in_place_of_a_rate)
+{
+    struct progress_view v = view(10, 0, 1000);
+
+    progress_init(&p, PROGRESS_PLAIN);
+    progress_sample(&p, &v, 100 * S);
+    v = view(20, 0, 1000);
+    progress_sample(&p, &v, 102 * S);
+    progress_sample(&p, &v, 111 * S);
+    line_is(&v, 0, "in_progress: 20 of 1000 lines, 0 failed, 0.9/s, ETA 17 min 58 s");
+    progress_sample(&p, &v, 114 * S);
+    line_is(&v, 0, "in_progress: 20 of 1000 lines, 0 failed, no answer for 12 s");
+    v = view(21, 0, 1000);
+    progress_sample(&p, &v, 115 * S);
+    line_is(&v, 0, "in_progress: 21 of 1000 lines, 0 failed, 0.7/s, ETA 22 min 15 s");
 }
 
 TEST(no_rate_is_told_from_too_little_time_or_from_before_the_start)
