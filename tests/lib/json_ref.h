@@ -436,7 +436,7 @@ static const char *ref_compare(struct str text, const struct ref *want,
 }
 
 /* The whole check of one text: verdict, place of the fault, and all values. */
-static const char *ref_check(struct str text, unsigned depth, bool unique)
+static inline const char *ref_check(struct str text, unsigned depth, bool unique)
 {
     struct json_limits limits = {.depth = depth, .unique_keys = unique};
     struct json_val top;
