@@ -63,6 +63,7 @@ static char disk_root[PATH_MAX];
 static void (*disk_hook)(void); /* before each call that changes something */
 static bool disk_off;           /* the calls are not looked at */
 static bool disk_fail_sync;     /* the next sync of a file fails with EIO */
+static bool disk_fail_dir_sync; /* of a directory */
 static unsigned disk_calls;
 
 static uint64_t disk_x = 88172645463325252u;
@@ -359,16 +360,20 @@ int __wrap_unlink(const char *path)
 int __wrap_fsync(int fd)
 {
     char path[PATH_MAX];
+    bool *fail;
+    int node;
 
     if (disk_off || !disk_path(fd, path, sizeof path))
         return 0;
     disk_before();
-    if (disk_fail_sync && !disk_nodes[disk_node(NULL, fd)].dir) {
-        disk_fail_sync = false;
+    node = disk_node(NULL, fd);
+    fail = disk_nodes[node].dir ? &disk_fail_dir_sync : &disk_fail_sync;
+    if (*fail) {
+        *fail = false;
         errno = EIO;
         return -1;
     }
-    disk_synced(disk_node(NULL, fd), path);
+    disk_synced(node, path);
     return 0;
 }
 
