@@ -284,6 +284,12 @@ static inline const char *body_of(const char *answer)
     return end ? end + 4 : "";
 }
 
+#define GET(path) "GET " path " HTTP/1.1\r\nHost: a\r\n\r\n"
+#define END       "GET /end HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+#define POST(path, fields, body)                                                         \
+    "POST " path " HTTP/1.1\r\nHost: a\r\n" fields "\r\n" body
+#define TE "Transfer-Encoding: chunked\r\n"
+
 static inline void nap(unsigned ms)
 {
     poll(NULL, 0, (int)ms);
