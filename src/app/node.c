@@ -72,6 +72,12 @@ static enum rc sweep(struct node *n, struct err *e)
     return rc;
 }
 
+static enum rc fail(struct node *n, enum rc rc)
+{
+    n->exit_code = rc == RC_IO || rc == RC_NOSPACE ? EXIT_DISK : EXIT_DATA_DIR;
+    return rc;
+}
+
 static enum rc open_store(struct node *n, struct err *e)
 {
     struct store_sqlite_opts o = {
@@ -85,18 +91,24 @@ enum rc node_open(struct node *n, struct err *e)
     struct datadir_opts o = {.create = true, .reserve_bytes = n->reserve_bytes};
     enum rc rc;
 
+    n->exit_code = EXIT_DISK;
     n->_dead_fd = eventfd(0, EFD_CLOEXEC);
     if (n->_dead_fd < 0)
         return err_sys(e, RC_IO, errno, "cannot make an eventfd");
     rc = datadir_open(n->dir, &o, &n->datadir, e);
-    if (rc == RC_OK)
-        rc = open_store(n, e);
+    if (rc != RC_OK) {
+        n->exit_code = rc == RC_CONFLICT ? EXIT_IN_USE : EXIT_DATA_DIR;
+        return rc;
+    }
+    rc = open_store(n, e);
     /* On a full disk the ballast goes, so that what is there can be read and deleted. */
     if (rc == RC_NOSPACE && datadir_release_reserve(n->datadir, NULL) == RC_OK)
         rc = open_store(n, e);
     if (rc == RC_OK)
         rc = blob_dir_open(n->dir, &n->blobs, e);
-    return rc == RC_OK ? sweep(n, e) : rc;
+    if (rc == RC_OK)
+        rc = sweep(n, e);
+    return rc == RC_OK ? rc : fail(n, rc);
 }
 
 enum rc node_start(struct node *n, struct err *e)
@@ -119,7 +131,7 @@ enum rc node_start(struct node *n, struct err *e)
     }
     rc = engine_new(&o, &n->engine, e);
     mem_free(upstreams);
-    return rc;
+    return rc == RC_OK ? rc : fail(n, rc);
 }
 
 /* --- End ------------------------------------------------------------------------------
@@ -154,29 +166,4 @@ void node_close(struct node *n)
     if (n->_dead_fd > 0)
         fs_close(&n->_dead_fd);
     n->_dead_fd = 0;
-}
-
-int node_exit(enum rc rc)
-{
-    switch (rc) {
-    case RC_OK:
-        return EXIT_DONE;
-    case RC_CONFLICT:
-        return EXIT_IN_USE;
-    case RC_IO:
-    case RC_NOSPACE:
-        return EXIT_DISK;
-    case RC_AGAIN:
-    case RC_NOTFOUND:
-    case RC_INVALID:
-    case RC_LIMIT:
-    case RC_DENIED:
-    case RC_NOMEM:
-    case RC_CORRUPT:
-    case RC_UPSTREAM:
-    case RC_CANCELLED:
-    case RC_COUNT:
-        break;
-    }
-    return EXIT_DATA_DIR;
 }

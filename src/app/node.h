@@ -32,6 +32,7 @@ struct node {
     struct store *store;
     struct blobs *blobs;
     struct engine *engine;
+    int exit_code; /* when one of the two failed: what the process should say */
 
     int _dead_fd; /* private from here */
     atomic_bool _dead, _closing;
@@ -48,5 +49,3 @@ bool node_dead(const struct node *n);
 void node_drain(struct node *n, usec_t grace);
 /* Closes in the opposite order; may run twice. */
 void node_close(struct node *n);
-/* The exit code for a failed start. */
-int node_exit(enum rc rc);

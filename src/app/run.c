@@ -325,7 +325,7 @@ static enum rc open_node(struct run *r, struct err *e)
     if (rc == RC_CONFLICT)
         err_set(e, rc, "another batchd run is at work on '%.200s' (it has '%.200s')",
                 r->o.output, r->dir);
-    return rc == RC_OK ? rc : fail(r, node_exit(rc), rc);
+    return rc == RC_OK ? rc : fail(r, r->node.exit_code, rc);
 }
 
 static enum rc begin(struct run *r, struct err *e)
@@ -348,11 +348,13 @@ static enum rc begin(struct run *r, struct err *e)
         rc = add_file(r, e);
     if (rc == RC_OK)
         rc = add_batch(r, e);
-    if (rc == RC_OK && !batch_terminal(r->batch.status)) {
-        rc = node_start(&r->node, e);
-        r->began = rc == RC_OK;
-    }
-    return rc == RC_OK ? rc : fail(r, node_exit(rc), rc);
+    if (rc != RC_OK)
+        return fail(r, rc == RC_IO || rc == RC_NOSPACE ? EXIT_DISK : EXIT_DATA_DIR, rc);
+    if (batch_terminal(r->batch.status))
+        return RC_OK;
+    rc = node_start(&r->node, e);
+    r->began = rc == RC_OK;
+    return rc == RC_OK ? rc : fail(r, r->node.exit_code, rc);
 }
 
 /* --- Waiting

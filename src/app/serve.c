@@ -146,12 +146,13 @@ static enum rc start(struct serve *s, struct err *e)
                             .reserve_bytes = DATADIR_RESERVE,
                             .on_dead = on_dead,
                             .ctx = s};
+    s->node.exit_code = EXIT_DISK;
     rc = process_prepare(&s->signals, e);
     if (rc == RC_OK)
         rc = node_open(&s->node, e);
     if (rc == RC_OK)
         rc = node_start(&s->node, e);
-    s->exit_code = node_exit(rc);
+    s->exit_code = s->node.exit_code;
     if (rc != RC_OK)
         return rc;
     start_api(s);
