@@ -147,7 +147,7 @@ static void find_route(struct call *c)
 /* --- The server's callbacks ----------------------------------------------------------
  */
 
-/* What is wrong before a byte of the body has come. */
+/* What is wrong whatever the body says. */
 static void judge_head(struct call *c)
 {
     struct str encoding = http_header(c->rq, "Content-Encoding");
@@ -219,6 +219,7 @@ static void on_serve(void *ctx, struct http_request *rq)
 
     (void)ctx;
     c->began = clock_mono();
+    judge_head(c); /* again: the server may have begun to refuse during a long upload */
     if (c->refused)
         call_fail(c, &c->refusal);
     else

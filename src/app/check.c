@@ -11,12 +11,14 @@
 
 struct check_options {
     const char *endpoint;
-    bool quiet;
+    bool verbose, quiet;
 };
 
 static const struct option_spec options[] = {
     {0, "endpoint", "PATH", OPTION_TEXT, offsetof(struct check_options, endpoint),
      "Endpoint that the batch will name; without it the first line's url."},
+    {'v', "verbose", NULL, OPTION_SWITCH, offsetof(struct check_options, verbose),
+     "Say of a line that is not JSON what is wrong, and where."},
     {'q', "quiet", NULL, OPTION_SWITCH, offsetof(struct check_options, quiet),
      "No summary on stderr."},
 };
@@ -35,17 +37,22 @@ static const struct command command = {
     .max_args = 1,
 };
 
+struct print {
+    const char *path;
+    bool verbose;
+};
+
 static void print_fault(void *ctx, const struct intake_fault *f)
 {
-    const struct input *in = ctx;
-
+    const struct print *p = ctx;
     char text[600];
 
-    if (!f->reason || str_fmt(text, sizeof text, "%s (byte %zu: %s)", f->message, f->at,
-                              f->reason) != RC_OK)
-        faults_print(stdout, in->path, f->line, str_of(f->code), str_of(f->message));
+    if (p->verbose && f->reason &&
+        str_fmt(text, sizeof text, "%s (byte %zu: %s)", f->message, f->at, f->reason) ==
+            RC_OK)
+        faults_print(stdout, p->path, f->line, str_of(f->code), str_of(text));
     else
-        faults_print(stdout, in->path, f->line, str_of(f->code), str_of(text));
+        faults_print(stdout, p->path, f->line, str_of(f->code), str_of(f->message));
 }
 
 static enum rc scan(struct input *in, const struct check_options *o,
@@ -59,6 +66,7 @@ static enum rc scan(struct input *in, const struct check_options *o,
         .max_bytes = c->max_file_size,
         .max_line_bytes = (size_t)c->max_line_size,
     };
+    struct print print = {in->path, o->verbose};
     atomic_bool stop = false;
     enum rc rc = RC_OK;
 
@@ -66,7 +74,7 @@ static enum rc scan(struct input *in, const struct check_options *o,
         rc = input_choose_endpoint(in, o->endpoint, &rules.endpoint, e);
     if (rc != RC_OK)
         return rc;
-    return intake_scan(input_read, in, in->size, &rules, NULL, print_fault, in, &stop,
+    return intake_scan(input_read, in, in->size, &rules, NULL, print_fault, &print, &stop,
                        ret, e);
 }
 

@@ -547,11 +547,14 @@ static void print_setting(const struct setting *s, const void *base, struct buf 
     setting_text(s, base, &text);
     setting_allowed(s, allowed);
     is_default = str_eq(buf_peek(&text), str_of(s->value));
-    buf_fmt(out, "# %s\n# %s%s%s%s\n", s->doc, allowed,
+    buf_fmt(out, "\n# %s\n# %s%s%s%s\n", s->doc, allowed,
             s->value ? "; default " : "; not set by default", s->value ? s->value : "",
             s->reload ? "; taken anew on SIGHUP" : "");
-    buf_fmt(out, "%s%s = %.*s\n", is_default ? "; " : "", s->name,
-            STR_ARG(buf_peek(&text)));
+    if (is_default && s->example)
+        buf_fmt(out, "; %s = %s\n", s->name, s->example);
+    else
+        buf_fmt(out, "%s%s = %.*s\n", is_default ? "; " : "", s->name,
+                STR_ARG(buf_peek(&text)));
     buf_done(&text);
 }
 
@@ -570,10 +573,15 @@ void config_print(const struct config *c, struct buf *out)
     static const struct config_upstream none;
     const char *section = "";
 
+    buf_z(out,
+          "# Settings of batchd; batchd.conf(5) tells more.  A line that begins with "
+          "';' shows\n# the default (or an example, where there is none): take the ';' "
+          "away to change it.\n");
+
     for (size_t i = 0; i < n_settings; i++) {
         if (strcmp(section, settings[i].section) != 0) {
             section = settings[i].section;
-            buf_fmt(out, "%s[%s]\n", i ? "\n" : "", section);
+            buf_fmt(out, "\n[%s]\n", section);
         }
         print_setting(&settings[i], c, out);
     }

@@ -6,114 +6,116 @@
 #include <ctype.h>
 #include <stdio.h>
 
-#define SEC       ((uint64_t)USEC_PER_SEC)
-#define MINUTE    (60 * SEC)
-#define HOUR      (60 * MINUTE)
-#define DAY       (24 * HOUR)
-#define MS        ((uint64_t)USEC_PER_MS)
-#define KIB       ((uint64_t)1 << 10)
-#define GIB       ((uint64_t)1 << 30)
-#define BOTH      (SETTING_SERVE | SETTING_RUN)
-#define AT(field) offsetof(struct config, field)
+#define SEC      ((uint64_t)USEC_PER_SEC)
+#define MINUTE   (60 * SEC)
+#define HOUR     (60 * MINUTE)
+#define DAY      (24 * HOUR)
+#define MS       ((uint64_t)USEC_PER_MS)
+#define KIB      ((uint64_t)1 << 10)
+#define GIB      ((uint64_t)1 << 30)
+#define SERVE    SETTING_SERVE
+#define CHECK_IT SETTING_CHECK
+#define BOTH     (SETTING_SERVE | SETTING_RUN)
 
-/* clang-format off: one row a key */
+/* clang-format off */
+/* One row a key; the name is also that of its field.  The columns: section, name, type,
+ * default, least, most, commands, taken anew on SIGHUP, documentation. */
+#define KEY(section, name, type, value, min, max, commands, reload, doc)                   \
+    {#section, #name, SETTING_##type, offsetof(struct config, name), value, min, max,      \
+     commands, reload, doc, NULL}
+
 const struct setting settings[] = {
-    {"server", "listen", SETTING_LISTEN, AT(listen), "127.0.0.1:8080", 0, 0,
-     SETTING_SERVE, false, "Address and port to serve HTTP on; port 0 picks a free one."},
-    {"server", "insecure_listen", SETTING_BOOL, AT(insecure_listen), "no", 0, 0,
-     SETTING_SERVE, false,
-     "Listen on an address beyond loopback although no API key is asked for."},
-    {"server", "data_dir", SETTING_PATH, AT(data_dir), "./batchd-data", 0, 0,
-     SETTING_SERVE, false, "Directory that holds everything; made when it is not there."},
-    {"server", "drain_timeout", SETTING_TIME, AT(drain_timeout), "10s", 0, HOUR, BOTH,
-     true,
-     "How long requests in flight may take to end when the program is told to stop."},
-    {"server", "log_level", SETTING_LEVEL, AT(log_level), "info", 0, 0, BOTH, true,
-     "Least level of the events that are logged."},
-    {"server", "disk_warn", SETTING_SIZE, AT(disk_warn), "1G", 0, 1024 * GIB,
-     SETTING_SERVE, true,
-     "Warn when the data directory's disk has less room than this; 0 never warns."},
-    {"server", "http_threads", SETTING_UINT, AT(http_threads), "2", 1, 64, SETTING_SERVE,
-     false, "Threads that serve connections."},
-    {"server", "http_workers", SETTING_UINT, AT(http_workers), "4", 1, 256, SETTING_SERVE,
-     false, "Threads that answer requests."},
-    {"server", "max_connections", SETTING_UINT, AT(max_connections), "8192", 1, 1000000,
-     SETTING_SERVE, false,
-     "Most client connections at a time; lowered to what the file limit allows."},
-    {"server", "client_timeout", SETTING_TIME, AT(client_timeout), "1m", SEC, HOUR,
-     SETTING_SERVE, false, "A client connection without a byte for so long is closed."},
+    KEY(server, listen, LISTEN, "127.0.0.1:8080", 0, 0, SERVE, false,
+        "Address and port to serve HTTP on; port 0 picks a free one."),
+    KEY(server, insecure_listen, BOOL, "no", 0, 0, SERVE, false,
+        "Listen on an address beyond loopback although no API key is asked for."),
+    KEY(server, data_dir, PATH, "./batchd-data", 0, 0, SERVE, false,
+        "Directory that holds everything; made when it is not there."),
+    KEY(server, drain_timeout, TIME, "10s", 0, HOUR, BOTH, true,
+        "How long requests in flight may take to end when the program is told to stop."),
+    KEY(server, log_level, LEVEL, "info", 0, 0, BOTH, true,
+        "Least level of the events that are logged."),
+    KEY(server, disk_warn, SIZE, "1G", 0, 1024 * GIB, SERVE, true,
+        "Warn when the data directory's disk has less room than this; 0 never warns."),
+    KEY(server, http_threads, UINT, "2", 1, 64, SERVE, false,
+        "Threads that serve connections."),
+    KEY(server, http_workers, UINT, "4", 1, 256, SERVE, false,
+        "Threads that answer requests."),
+    KEY(server, max_connections, UINT, "8192", 1, 1000000, SERVE, false,
+        "Most client connections at a time; lowered to what the file limit allows."),
+    KEY(server, client_timeout, TIME, "1m", SEC, HOUR, SERVE, false,
+        "A client connection without a byte for so long is closed."),
 
-    {"dispatch", "max_inflight", SETTING_UINT, AT(max_inflight), "64", 1, LIMIT_INFLIGHT,
-     BOTH, false, "Most requests in flight to one upstream."},
-    {"dispatch", "max_attempts", SETTING_UINT, AT(max_attempts), "5", 1, 1000, BOTH,
-     false, "How often a line may fail before its failure is its result."},
-    {"dispatch", "connect_timeout", SETTING_TIME, AT(connect_timeout), "5s", 10 * MS,
-     10 * MINUTE, BOTH, false, "Most time to connect to an upstream."},
-    {"dispatch", "idle_timeout", SETTING_TIME, AT(idle_timeout), "10m", SEC, DAY, BOTH,
-     false, "A request without a byte from its upstream for so long is given up."},
-    {"dispatch", "total_timeout", SETTING_TIME, AT(total_timeout), "0s", 0, 30 * DAY,
-     BOTH, false,
-     "Most time for a request as a whole; 0s leaves it to the batch's deadline."},
-    {"dispatch", "cancel_timeout", SETTING_TIME, AT(cancel_timeout), "10m", SEC, DAY,
-     BOTH, false,
-     "How long a cancelled or expired batch waits for its requests in flight."},
-    {"dispatch", "retry_base", SETTING_TIME, AT(retry_base), "1s", MS, HOUR, BOTH, false,
-     "First pause before a line is tried again; it doubles with each failure."},
-    {"dispatch", "retry_cap", SETTING_TIME, AT(retry_cap), "1m", MS, DAY, BOTH, false,
-     "Longest pause before a line is tried again."},
-    {"dispatch", "sync_interval", SETTING_TIME, AT(sync_interval), "20ms", MS, 10 * SEC,
-     BOTH, false, "Results are written and synced to disk at least so often."},
-    {"dispatch", "max_answer", SETTING_SIZE, AT(max_answer), "64M", KIB, GIB, BOTH, false,
-     "Largest answer taken from an upstream; a larger one fails its line."},
-    {"dispatch", "workers", SETTING_UINT, AT(workers), "2", 1, 64, BOTH, false,
-     "Threads that validate input, sync results and write output files."},
+    KEY(dispatch, max_inflight, UINT, "64", 1, LIMIT_INFLIGHT, BOTH, false,
+        "Most requests in flight to one upstream."),
+    KEY(dispatch, max_attempts, UINT, "5", 1, 1000, BOTH, false,
+        "How often a line may fail before its failure is its result."),
+    KEY(dispatch, connect_timeout, TIME, "5s", 10 * MS, 10 * MINUTE, BOTH, false,
+        "Most time to connect to an upstream."),
+    KEY(dispatch, idle_timeout, TIME, "10m", SEC, DAY, BOTH, false,
+        "A request without a byte from its upstream for so long is given up."),
+    KEY(dispatch, total_timeout, TIME, "0s", 0, 30 * DAY, BOTH, false,
+        "Most time for a request as a whole; 0s leaves it to the batch's deadline."),
+    KEY(dispatch, cancel_timeout, TIME, "10m", SEC, DAY, BOTH, false,
+        "How long a cancelled or expired batch waits for its requests in flight."),
+    KEY(dispatch, retry_base, TIME, "1s", MS, HOUR, BOTH, false,
+        "First pause before a line is tried again; it doubles with each failure."),
+    KEY(dispatch, retry_cap, TIME, "1m", MS, DAY, BOTH, false,
+        "Longest pause before a line is tried again."),
+    KEY(dispatch, sync_interval, TIME, "20ms", MS, 10 * SEC, BOTH, false,
+        "Results are written and synced to disk at least so often."),
+    KEY(dispatch, max_answer, SIZE, "64M", KIB, GIB, BOTH, false,
+        "Largest answer taken from an upstream; a larger one fails its line."),
+    KEY(dispatch, workers, UINT, "2", 1, 64, BOTH, false,
+        "Threads that validate input, sync results and write output files."),
 
-    {"limits", "max_lines", SETTING_UINT, AT(max_lines), "50000", 1, LIMIT_LINES_EVER,
-     SETTING_SERVE | SETTING_CHECK, false, "Most requests in one batch."},
-    {"limits", "max_inputs", SETTING_UINT, AT(max_inputs), "50000", 1, UINT32_MAX,
-     SETTING_SERVE | SETTING_CHECK, false, "Most embedding inputs in one batch."},
-    {"limits", "max_file_size", SETTING_SIZE, AT(max_file_size), "200M", KIB, 1024 * GIB,
-     SETTING_SERVE | SETTING_CHECK, false, "Largest input file."},
-    {"limits", "max_line_size", SETTING_SIZE, AT(max_line_size), "32M", KIB,
-     LIMIT_LINE_BYTES, BOTH | SETTING_CHECK, false, "Longest line of an input file."},
-    {"limits", "many_models", SETTING_BOOL, AT(many_models), "no", 0, 0,
-     BOTH | SETTING_CHECK, false, "Take batches whose lines name different models."},
-    {"limits", "min_window", SETTING_TIME, AT(min_window), "1s", SEC, 30 * DAY,
-     SETTING_SERVE, false, "Shortest completion_window a client may ask for."},
-    {"limits", "max_window", SETTING_TIME, AT(max_window), "30d", SEC, 30 * DAY,
-     SETTING_SERVE, false, "Longest completion_window a client may ask for."},
+    KEY(limits, max_lines, UINT, "50000", 1, LIMIT_LINES_EVER, SERVE | CHECK_IT, false,
+        "Most requests in one batch."),
+    KEY(limits, max_inputs, UINT, "50000", 1, UINT32_MAX, SERVE | CHECK_IT, false,
+        "Most embedding inputs in one batch."),
+    KEY(limits, max_file_size, SIZE, "200M", KIB, 1024 * GIB, SERVE | CHECK_IT, false,
+        "Largest input file."),
+    KEY(limits, max_line_size, SIZE, "32M", KIB, LIMIT_LINE_BYTES, BOTH | CHECK_IT, false,
+        "Longest line of an input file."),
+    KEY(limits, many_models, BOOL, "no", 0, 0, BOTH | CHECK_IT, false,
+        "Take batches whose lines name different models."),
+    KEY(limits, min_window, TIME, "1s", SEC, 30 * DAY, SERVE, false,
+        "Shortest completion_window a client may ask for."),
+    KEY(limits, max_window, TIME, "30d", SEC, 30 * DAY, SERVE, false,
+        "Longest completion_window a client may ask for."),
 
-    {"files", "input_expires", SETTING_TIME, AT(input_expires), "30d", 0, 3650 * DAY,
-     SETTING_SERVE, false,
-     "Uploaded batch inputs are deleted after so long unless the upload says otherwise; 0s never."},
-    {"files", "output_expires", SETTING_TIME, AT(output_expires), "0s", 0, 3650 * DAY,
-     SETTING_SERVE, false,
-     "Output and error files are deleted so long after their batch ended; 0s never."},
+    KEY(files, input_expires, TIME, "30d", 0, 3650 * DAY, SERVE, false,
+        "Uploaded batch inputs are deleted after so long unless the upload says otherwise; 0s never."),
+    KEY(files, output_expires, TIME, "0s", 0, 3650 * DAY, SERVE, false,
+        "Output and error files are deleted so long after their batch ended; 0s never."),
 };
 const size_t n_settings = COUNTOF(settings);
 _Static_assert(COUNTOF(settings) == CONFIG_SETTINGS, "config.h counts the rows");
 
-#undef AT
-#define AT(field) offsetof(struct config_upstream, field)
+/* The columns: name, type, default, least, most, documentation, example. */
+#undef KEY
+#define KEY(name, type, value, min, max, doc, example)                                     \
+    {"upstream", #name, SETTING_##type, offsetof(struct config_upstream, name), value,     \
+     min, max, 0, false, doc, example}
 
 const struct setting upstream_settings[] = {
-    {"upstream", "url", SETTING_URL, AT(url), NULL, 0, 0, 0, false,
-     "Base URL with its version: http://127.0.0.1:8000/v1."},
-    {"upstream", "key_file", SETTING_PATH, AT(key_file), NULL, 0, 0, 0, false,
-     "File with the bearer key; a bare name is looked for in $CREDENTIALS_DIRECTORY first."},
-    {"upstream", "max_inflight", SETTING_UINT, AT(max_inflight), NULL, 1, LIMIT_INFLIGHT,
-     0, false, "Most requests in flight to it; without it the one of [dispatch]."},
-    {"upstream", "ca_file", SETTING_PATH, AT(ca_file), NULL, 0, 0, 0, false,
-     "Certificates (PEM) to trust; without it the system's."},
-    {"upstream", "proxy", SETTING_URL, AT(proxy), NULL, 0, 0, 0, false,
-     "HTTP proxy to go through."},
-    {"upstream", "insecure", SETTING_BOOL, AT(insecure), "no", 0, 0, 0, false,
-     "Do not verify the server's certificate."},
-    {"upstream", "models", SETTING_TEXT, AT(models), NULL, 0, 0, 0, false,
-     "The models it serves, comma-separated: what GET /v1/models lists."},
+    KEY(url, URL, NULL, 0, 0,
+        "Base URL with its version; every upstream needs one.", "http://127.0.0.1:8000/v1"),
+    KEY(key_file, PATH, NULL, 0, 0,
+        "File with the bearer key; a bare name is looked for in $CREDENTIALS_DIRECTORY first.", "/etc/batchd/gpu.key"),
+    KEY(max_inflight, UINT, NULL, 1, LIMIT_INFLIGHT,
+        "Most requests in flight to it; without it the one of [dispatch].", "256"),
+    KEY(ca_file, PATH, NULL, 0, 0,
+        "Certificates (PEM) to trust; without it the system's.", "/etc/ssl/own-ca.pem"),
+    KEY(proxy, URL, NULL, 0, 0,
+        "HTTP proxy to go through.", "http://proxy.example.org:3128"),
+    KEY(insecure, BOOL, "no", 0, 0,
+        "Do not verify the server's certificate.", NULL),
+    KEY(models, TEXT, NULL, 0, 0,
+        "The models it serves, comma-separated: what GET /v1/models lists.", "llama-3.3-70b, qwen3-32b"),
 };
-const size_t n_upstream_settings = COUNTOF(upstream_settings);
 /* clang-format on */
+const size_t n_upstream_settings = COUNTOF(upstream_settings);
 
 static void *field(const struct setting *s, void *base)
 {
@@ -226,7 +228,7 @@ void setting_allowed(const struct setting *s, char ret[SETTING_VALUE_CAP])
         [SETTING_SIZE] = "a size (K, M, G, T)",
         [SETTING_TIME] = "a time (ms, s, m, h, d)",
         [SETTING_BOOL] = "yes or no",
-        [SETTING_LEVEL] = "debug, info, warn or error",
+        [SETTING_LEVEL] = "one of debug, info, warn and error",
     };
     char min[32], max[32];
 

@@ -39,6 +39,7 @@ struct setting {
     unsigned commands;
     bool reload; /* SIGHUP takes a new value; others need a restart */
     const char *doc;
+    const char *example; /* shown where there is no default */
 };
 
 extern const struct setting settings[];          /* of struct config */

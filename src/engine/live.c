@@ -272,6 +272,8 @@ void live_admitted(struct live *l, usec_t now)
              l->synced.completed + l->synced.failed);
     if (batch_terminal(l->rec.status))
         engine_forget(l);
+    else if (l->rec.status == BATCH_IN_PROGRESS && clock_wall_sec() >= l->rec.expires_at)
+        live_task(l, NOTE_EXPIRED, expire_run); /* its time ended while nobody ran it */
     else if (l->rec.status == BATCH_IN_PROGRESS)
         enter_run(l, now);
     else
