@@ -8,6 +8,7 @@
 #include "base/mem.h"
 
 #include <stdatomic.h>
+#include <stdio.h>
 
 static const struct route routes[] = {
     {"POST", "/v1/files", files_create, BODY_FILE},
@@ -146,7 +147,7 @@ static void find_route(struct call *c)
 /* --- The server's callbacks ----------------------------------------------------------
  */
 
-/* What is wrong before a byte of the body has come. */
+/* What is wrong whatever the body says. */
 static void judge_head(struct call *c)
 {
     struct str encoding = http_header(c->rq, "Content-Encoding");
@@ -186,7 +187,7 @@ static enum rc feed_upload(void *ctx, struct http_request *rq, struct str piece)
 static struct http_body_plan on_open(void *ctx, struct http_request *rq)
 {
     struct call *c = mem_new(struct call);
-    struct http_body_plan plan = {LIMIT_API_BODY, pass_over};
+    struct http_body_plan plan = {.max_bytes = LIMIT_API_BODY, .sink = pass_over};
 
     c->api = ctx;
     c->rq = rq;
@@ -201,6 +202,7 @@ static struct http_body_plan on_open(void *ctx, struct http_request *rq)
                                http_header(rq, "Content-Type"));
         plan.max_bytes = c->api->opts.max_file_bytes + FORM_OVERHEAD;
         plan.sink = feed_upload;
+        http_set_too_large(rq, c->api->too_large);
         break;
     case BODY_JSON:
         plan.sink = NULL;
@@ -217,6 +219,7 @@ static void on_serve(void *ctx, struct http_request *rq)
 
     (void)ctx;
     c->began = clock_mono();
+    judge_head(c); /* again: the server may have begun to refuse during a long upload */
     if (c->refused)
         call_fail(c, &c->refusal);
     else
@@ -239,7 +242,10 @@ static void on_error(void *ctx, int status, const char *message, struct buf *bod
     struct api *a = ctx;
     struct apierr e;
 
-    apierr_set(&e, apierr_of_status(status), NULL, "%s", message);
+    if (message == a->too_large) /* the server hands back what on_open told it */
+        apierr_set(&e, APIERR_FILE_TOO_LARGE, "file", "%s", message);
+    else
+        apierr_set(&e, apierr_of_status(status), NULL, "%s", message);
     apierr_put(&e, body);
     count_answer(a->counts, COUNTOF(routes), status);
 }
@@ -281,6 +287,8 @@ struct api *api_new(const struct api_opts *o)
         a->opts.min_window = 1;
     if (!a->opts.max_window)
         a->opts.max_window = 30 * 86400;
+    snprintf(a->too_large, sizeof a->too_large, UPLOAD_TOO_LARGE,
+             (unsigned long long)a->opts.max_file_bytes);
     a->models = copy_models(o->models);
     a->opts.models = NULL;
     a->started = clock_wall_sec();

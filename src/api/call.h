@@ -34,6 +34,7 @@ struct route {
 struct api {
     struct api_opts opts; /* defaults filled in */
     char **models;        /* copied; NULL-terminated */
+    char too_large[128];  /* tells the limit of a file */
     int64_t started;      /* wall seconds */
     _Atomic(char *)
         refused; /* why nothing new is accepted; NULL: all is well; set once */

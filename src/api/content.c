@@ -47,8 +47,6 @@ static void add_headers(struct call *c, const struct file_rec *f, const char *et
 
     http_add_header(c->rq, "ETag", etag);
     http_add_header(c->rq, "Accept-Ranges", "bytes");
-    /* What users uploaded must never run as a page of this origin. */
-    http_add_header(c->rq, "X-Content-Type-Options", "nosniff");
     buf_init(&b, 64 + 4 * strlen(f->filename)); /* a byte: '_' and "%XX" */
     disposition_put(f->filename, &b);
     value = buf_take(&b, NULL);

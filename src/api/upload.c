@@ -125,8 +125,7 @@ static enum rc on_begin(void *ctx, const struct multipart_part *part)
 
 static enum rc too_large(struct upload *u)
 {
-    return FAULT(u, APIERR_FILE_TOO_LARGE, "file",
-                 "The file is larger than %llu bytes, the most that this server takes.",
+    return FAULT(u, APIERR_FILE_TOO_LARGE, "file", UPLOAD_TOO_LARGE,
                  (unsigned long long)u->max);
 }
 

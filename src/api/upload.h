@@ -14,6 +14,10 @@
 
 struct upload;
 
+/* Of a file over the limit, %llu, however it was found out. */
+#define UPLOAD_TOO_LARGE                                                                 \
+    "The file is larger than %llu bytes, the most that this server takes."
+
 /* What upload_end found; borrows from the upload. */
 struct upload_form {
     const char *purpose;

@@ -6,7 +6,7 @@
  * first and to the loop then, so a crash in between repeats it.
  */
 #include "engine/intake.h"
-#include "engine/live.h"
+#include "engine/jobs.h"
 #include "json/json.h"
 
 static enum rc read_input(void *ctx, char *dst, size_t cap, uint64_t off, size_t *ret_n)

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dispatch: the way of a line on the loop: ticket, body slice, call, answer, result.
- *
  * A line has no object until it is in flight: then it is a slot.  Memory is slots in use
  * times what they hold, whatever the size of the batch.
  */
+#include "engine/dispatch.h"
 #include "core/line.h"
-#include "engine/live.h"
+#include "engine/journal.h"
 
 /* Lines go out in file order, so one read serves many of them. */
 #define WINDOW (256u << 10)
@@ -127,7 +126,7 @@ static void send_line(struct engine *g, const struct sched_ticket *t)
     rc = slot_read(s, &entry, &e);
     if (rc != RC_OK) {
         if (rc == RC_CORRUPT)
-            live_stick(l, &e);
+            live_sicken(l, &e);
         else
             engine_die(g, "the input of a batch cannot be read", &e);
         sched_aborted(g->sched, t, t->sent);
@@ -289,5 +288,5 @@ static void answered(struct http_call *c)
     else if (keeps(s, o.cls))
         write_result(g, s, &o, now);
     slot_give(g, s);
-    live_check(l);
+    live_touch(l);
 }

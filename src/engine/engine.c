@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/live.h"
+#include "engine/dispatch.h"
+#include "engine/journal.h"
+#include "engine/phases.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -8,39 +10,6 @@
 
 /* --- Notes from jobs and other threads ------------------------------------------------
  */
-
-void task_report(struct task *t)
-{
-    mail_post(t->live->engine->mail, &t->note.mail);
-}
-
-void engine_die(struct engine *g, const char *what, const struct err *e)
-{
-    bool first = !g->draining;
-
-    g->draining = true;
-    sched_pause(g->sched, true);
-    atomic_store(&g->stopping, true);
-    log_error("engine.dead", "why=\"%s\" err=\"%s\"", what, e->text);
-    if (first && g->o.on_dead)
-        g->o.on_dead(g->o.ctx, e->text);
-}
-
-void engine_forget(struct live *l)
-{
-    struct engine *g = l->engine;
-
-    board_remove(g->board, &l->id);
-    map_del(g->lives, id_str(&l->id));
-    atomic_fetch_sub(&g->pending, 1);
-    atomic_store(&g->stats.live, (unsigned)map_len(g->lives));
-    if (batch_terminal(l->rec.status)) {
-        atomic_fetch_add(&g->stats.ended[l->rec.status], 1);
-        if (g->o.on_end)
-            g->o.on_end(g->o.ctx, &l->rec);
-    }
-    live_free(l);
-}
 
 static void on_submit(struct engine *g, const struct command *c)
 {
@@ -54,7 +23,7 @@ static void on_submit(struct engine *g, const struct command *c)
     l->recovery = c->recovery;
     map_put(g->lives, id_str(&l->id), l);
     atomic_store(&g->stats.live, (unsigned)map_len(g->lives));
-    live_task(l, NOTE_ADMITTED, admit_run);
+    phase_start(l);
 }
 
 static void on_drain(struct engine *g, const struct command *c, usec_t now)
@@ -74,7 +43,7 @@ static void command_run(struct engine *g, struct command *c, usec_t now)
     } else if (c->note.kind == NOTE_CANCEL) {
         l = map_get(g->lives, id_str(&c->batch));
         if (l)
-            live_cancel(l, now);
+            phase_cancel(l, now);
     } else {
         on_drain(g, c, now);
     }
@@ -94,13 +63,13 @@ static void receive(void *ctx, struct mail *m)
         command_run(g, CONTAINER_OF(n, struct command, note), now);
         break;
     case NOTE_ADMITTED:
-        live_admitted(CONTAINER_OF(n, struct live, task.note), now);
+        phase_admitted(CONTAINER_OF(n, struct live, task.note), now);
         break;
     case NOTE_EXPIRED:
-        live_expired(CONTAINER_OF(n, struct live, task.note), now);
+        phase_expired(CONTAINER_OF(n, struct live, task.note), now);
         break;
     case NOTE_ENDED:
-        live_ended(CONTAINER_OF(n, struct live, task.note), now);
+        phase_ended(CONTAINER_OF(n, struct live, task.note), now);
         break;
     case NOTE_COMMITTED:
         journal_committed(CONTAINER_OF(n, struct live, commit.note), now);
@@ -189,8 +158,11 @@ static void wake_up(void *ctx, usec_t now)
 static void tick(void *ctx, usec_t now)
 {
     struct engine *g = ctx;
+    struct list *node;
     usec_t wake, sync;
 
+    while ((node = list_pop(&g->changed)))
+        phase_check(list_entry(node, struct live, changed));
     if (!g->draining)
         dispatch(g, now);
     journal_flush(g, now);
@@ -356,6 +328,7 @@ enum rc engine_new(const struct engine_opts *o, struct engine **ret, struct err 
     g->board = board_new();
     list_init(&g->free_slots);
     list_init(&g->dirty);
+    list_init(&g->changed);
     buf_init(&g->line, 6ul * g->o.max_answer + (1u << 20));
     pthread_mutex_init(&g->drain_lock, NULL);
     pthread_cond_init(&g->drain_cond, NULL);

@@ -7,7 +7,7 @@
  * log: a crash anywhere repeats it with the same bytes; files without a row are swept at
  * the start.
  */
-#include "engine/live.h"
+#include "engine/jobs.h"
 #include "core/line.h"
 
 /* What is put together before it goes to the blob. */

@@ -1,12 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/*
- * journal: how results get to disk and when they may be seen.
- *
- * A result is appended in memory, cut off with its neighbours, written and synced by a
- * worker, and only then counted.  The interval stretches with the number of logs that
- * have something to sync, so that many batches do not mean many syncs.
- */
-#include "engine/live.h"
+#include "engine/journal.h"
 
 /* A commit is due at once at this size: long enough to make a sync worth it. */
 #define COMMIT_BYTES (1u << 20)
@@ -187,5 +180,5 @@ void journal_committed(struct live *l, usec_t now)
     g->unsynced -= l->block_bytes;
     pause_if_needed(g);
     publish_counts(l);
-    live_check(l);
+    live_touch(l);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* metrics: the engine's figures as Prometheus text; read from atomics, never from the
  * loop. */
-#include "engine/live.h"
+#include "engine/work.h"
 
 static void head(struct buf *b, const char *name, const char *type, const char *help)
 {

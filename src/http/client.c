@@ -22,6 +22,7 @@ enum {
     DEFAULT_CONNECTIONS = 1024,
     LANE_CALLS = 16,         /* measured: see bench/bench_client.c */
     LANE_CALLS_TLS = 256,    /* each lane reads the CA file: milliseconds and megabytes */
+    LARGE_BODY = 64 * 1024,  /* may be on its way for a while */
     KEPT_ANSWER = 64 * 1024, /* memory of an answer that its call may keep */
     ANSWER_MAX = 1 << 30     /* no max_body is above it */
 };
@@ -32,9 +33,8 @@ static const usec_t LANE_IDLE = 120 * USEC_PER_SEC; /* libcurl's own limit is 11
 /* An easy handle and what belongs to the call it works for. */
 struct hand {
     struct list link; /* in client.running, or in its target's spare */
-    CURL *easy;
+    struct ride ride; /* its easy handle, kept */
     const struct http_target *target;
-    struct lane *lane;
     struct http_call *call; /* NULL: spare */
     struct curl_slist id;   /* the X-Request-Id line, in front of the target's lines */
 
@@ -51,11 +51,11 @@ struct hand {
     bool failed;         /* by us, in a callback: fate says how */
     enum http_fate fate; /* if failed */
     unsigned sends;      /* how often the request went out: 2 when libcurl tried again */
+    bool opened;         /* a socket */
     int open_errno;      /* why no socket could be had */
     usec_t started, check_at, connect_limit;
-    usec_t connecting; /* since when; 0: connected */
-    usec_t moved;      /* when the last byte was seen to move */
-    curl_off_t uploaded;
+    usec_t connecting;          /* since when; 0: connected */
+    int unsent;                 /* at the watchdog's last look; -1: there was none */
     char said[CURL_ERROR_SIZE]; /* libcurl's words */
 };
 
@@ -101,7 +101,6 @@ static size_t on_head(char *p, size_t one, size_t n, void *ctx)
     struct hand *h = ctx;
 
     (void)one;
-    h->moved = loop_now(h->lane->hub->loop);
     answer_line(&h->head, (struct str){p, n});
     if (h->head.bytes <= ANSWER_HEAD_MAX)
         return n;
@@ -115,7 +114,6 @@ static size_t on_body(char *p, size_t one, size_t n, void *ctx)
     struct buf *b = &h->call->answer;
 
     (void)one;
-    h->moved = loop_now(h->lane->hub->loop);
     if (n > h->max_body - b->n)
         fail(h, HTTP_TOO_LARGE, "the answer is larger than %zu bytes", h->max_body);
     else if (buf_add(b, p, n) != RC_OK)
@@ -136,8 +134,9 @@ static curl_socket_t open_socket(void *ctx, curlsocktype purpose,
         return CURL_SOCKET_BAD;
     }
     if (!h->connecting) /* libcurl tries again: its connection was dead */
-        h->connecting = loop_now(h->lane->hub->loop);
-    lane_opened(h->lane, fd);
+        h->connecting = loop_now(h->ride.lane->hub->loop);
+    h->opened = true;
+    lane_opened(&h->ride, fd);
     return fd;
 }
 
@@ -149,7 +148,7 @@ static int on_ready(void *ctx, char *ip, char *local_ip, int port, int local_por
     (void)ip, (void)local_ip, (void)port, (void)local_port;
     h->sends++;
     h->connecting = 0;
-    h->moved = loop_now(h->lane->hub->loop);
+    h->ride.moved = loop_now(h->ride.lane->hub->loop);
     return CURL_PREREQFUNC_OK;
 }
 
@@ -199,7 +198,7 @@ static void set_behaviour(CURL *z, struct http_client *c, struct hand *h)
     MUST_SET(z, CURLOPT_OPENSOCKETDATA, h);
     MUST_SET(z, CURLOPT_CLOSESOCKETFUNCTION, hub_close_socket);
     MUST_SET(z, CURLOPT_CLOSESOCKETDATA, &c->hub); /* a connection outlives its hand */
-    MUST_SET(z, CURLOPT_PRIVATE, h);
+    MUST_SET(z, CURLOPT_PRIVATE, &h->ride);
 }
 
 static struct hand *hand_take(struct http_client *c, const struct http_target *t)
@@ -211,18 +210,18 @@ static struct hand *hand_take(struct http_client *c, const struct http_target *t
         return list_entry(it, struct hand, link);
     h = mem_new(struct hand);
     h->target = t;
-    h->easy = curl_easy_init();
-    CHECK(h->easy);
+    h->ride.easy = curl_easy_init();
+    CHECK(h->ride.easy);
     list_init(&h->link);
-    set_security(h->easy, c, t);
-    set_behaviour(h->easy, c, h);
+    set_security(h->ride.easy, c, t);
+    set_behaviour(h->ride.easy, c, h);
     return h;
 }
 
 static void hand_free(struct hand *h)
 {
     list_del(&h->link);
-    curl_easy_cleanup(h->easy);
+    curl_easy_cleanup(h->ride.easy);
     curl_url_cleanup(h->url);
     mem_free(h->path);
     mem_free(h);
@@ -243,8 +242,8 @@ static bool set_path(struct hand *h, const char *path)
     ok = curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER | CURLU_PATH_AS_IS) ==
          CURLUE_OK;
     if (ok) {
-        MUST_SET(h->easy, CURLOPT_URL, url);
-        MUST_SET(h->easy, CURLOPT_CURLU, u);
+        MUST_SET(h->ride.easy, CURLOPT_URL, url);
+        MUST_SET(h->ride.easy, CURLOPT_CURLU, u);
         curl_url_cleanup(h->url);
         h->url = u;
         mem_free(h->path);
@@ -261,12 +260,12 @@ static bool set_path(struct hand *h, const char *path)
  * no idle connection is there to be used.  The watchdog knows the limit in any case. */
 static void set_connect_option(struct hand *h)
 {
-    bool fresh = !h->target->numeric && h->lane->connections < h->lane->calls;
+    bool fresh = !h->target->numeric && h->ride.lane->connections < h->ride.lane->calls;
     long ms = fresh ? (long)((h->connect_limit + USEC_PER_MS - 1) / USEC_PER_MS) : 0;
 
     if (ms == h->connect_ms)
         return;
-    MUST_SET(h->easy, CURLOPT_CONNECTTIMEOUT_MS, ms);
+    MUST_SET(h->ride.easy, CURLOPT_CONNECTTIMEOUT_MS, ms);
     h->connect_ms = ms;
 }
 
@@ -278,7 +277,7 @@ static void set_max_body(struct hand *h, size_t max)
         max = ANSWER_MAX;
     if (max == h->max_body)
         return;
-    MUST_SET(h->easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
+    MUST_SET(h->ride.easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
     h->max_body = max;
 }
 
@@ -288,10 +287,10 @@ static void set_method_and_body(struct hand *h, const struct http_call *call)
 
     CHECK(is_get || strcmp(call->method, "POST") == 0);
     if (!is_get) { /* setting the body makes it a POST */
-        MUST_SET(h->easy, CURLOPT_POSTFIELDS, call->body.n ? call->body.p : "");
-        MUST_SET(h->easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.n);
+        MUST_SET(h->ride.easy, CURLOPT_POSTFIELDS, call->body.n ? call->body.p : "");
+        MUST_SET(h->ride.easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body.n);
     } else if (!h->is_get) {
-        MUST_SET(h->easy, CURLOPT_HTTPGET, 1L);
+        MUST_SET(h->ride.easy, CURLOPT_HTTPGET, 1L);
     }
     h->is_get = is_get;
 }
@@ -310,7 +309,7 @@ static void set_headers(struct hand *h, struct http_call *call)
     }
     if (lines == h->headers)
         return;
-    MUST_SET(h->easy, CURLOPT_HTTPHEADER, lines);
+    MUST_SET(h->ride.easy, CURLOPT_HTTPHEADER, lines);
     h->headers = lines;
 }
 
@@ -319,8 +318,9 @@ static void prepare(struct hand *h, struct http_call *call)
     answer_start(&h->head);
     h->failed = false;
     h->sends = 0;
+    h->opened = false;
     h->open_errno = 0;
-    h->uploaded = 0;
+    h->unsent = -1;
     h->said[0] = '\0';
     h->started = h->connecting = clock_mono();
     set_method_and_body(h, call);
@@ -339,12 +339,10 @@ static void look_at(struct http_client *c, usec_t at);
 
 /* Nobody would tell of the call's bytes.  The way that libcurl has for this, an error
  * from its callback, would end all calls of the lane and refuse new ones. */
-static void not_heard(struct hub *hub, CURL *easy, const struct err *e)
+static void not_heard(struct hub *hub, struct ride *r, const struct err *e)
 {
-    struct hand *h = NULL;
+    struct hand *h = CONTAINER_OF(r, struct hand, ride);
 
-    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &h);
-    CHECK(h);
     fail(h, h->sends ? HTTP_RESET : HTTP_NO_CONNECT, "%s", e->text);
     h->check_at = 0;
     look_at(CONTAINER_OF(hub, struct http_client, hub), 0);
@@ -391,7 +389,7 @@ static void set_reason(struct http_call *call, const struct hand *h, CURLcode co
     if (code == CURLE_OK)
         text = "the connection ended inside the answer's head";
     else if (code == CURLE_COULDNT_CONNECT && errnum == 0)
-        curl_easy_getinfo(h->easy, CURLINFO_OS_ERRNO, &errnum);
+        curl_easy_getinfo(h->ride.easy, CURLINFO_OS_ERRNO, &errnum);
     if (errnum && strerrordesc_np((int)errnum))
         text = strerrordesc_np((int)errnum);
     for (; text[n] && n < sizeof call->reason - 1; n++)
@@ -422,13 +420,13 @@ static void clear_answer(struct http_call *call)
  * errno of an old failure is never cleared. */
 static void let_go(struct hand *h, bool good)
 {
-    curl_multi_remove_handle(h->lane->multi, h->easy);
-    lane_leave(h->lane);
+    if (h->opened)
+        lane_kept(&h->ride);
+    lane_leave(&h->ride);
     list_del(&h->link);
     h->target->state->running--;
     h->call->_easy = NULL;
     h->call = NULL;
-    h->lane = NULL;
     if (good && h->sends == 1)
         list_add_head(&h->target->state->spare, &h->link);
     else
@@ -459,19 +457,15 @@ static void end(struct http_client *c, struct hand *h, CURLcode code)
 
 /* A call that `done` starts again and that ends at once is left for the next turn: two of
  * that kind would otherwise keep this one for ever. */
-static void drain(struct lane *lane)
+static void drain(struct http_client *c, struct lane *lane)
 {
-    struct http_client *c = CONTAINER_OF(lane->hub, struct http_client, hub);
-    int left = 0;
-    CURLMsg *m = curl_multi_info_read(lane->multi, &left);
+    CURLcode code;
+    int left, more = 0;
+    struct ride *r = lane_next_ended(lane, &code, &more);
 
-    for (int n = left; m; n--) {
-        struct hand *h = NULL;
-        CURLcode code = m->data.result;
-
-        curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &h);
-        end(c, h, code);
-        m = n > 0 ? curl_multi_info_read(lane->multi, &left) : NULL;
+    for (left = more; r; left--) {
+        end(c, CONTAINER_OF(r, struct hand, ride), code);
+        r = left > 0 ? lane_next_ended(lane, &code, &more) : NULL;
     }
 }
 
@@ -493,7 +487,7 @@ static void drain_all(struct hub *hub)
         list_add_tail(&now, it);
     c->draining = true;
     while ((it = list_pop(&now)))
-        drain(list_entry(it, struct lane, due));
+        drain(c, list_entry(it, struct lane, due));
     c->draining = false;
     drain_later(c);
     if (hub->connections > c->max_connections)
@@ -544,22 +538,18 @@ static bool late(struct hand *h, enum http_fate fate, const char *what, usec_t l
     return true;
 }
 
-/* Bytes that arrive pass through our callbacks; those that leave are only counted by
- * libcurl, so that a long body is asked for four times within the limit. */
+/* What comes in makes events; what goes out hides in the kernel's buffer of megabytes,
+ * which makes an event only when a third of it is empty.  So that is looked at. */
 static usec_t next_idle_look(struct hand *h, usec_t now)
 {
     usec_t limit = h->call->idle_timeout;
-    curl_off_t sent = 0;
+    int unsent = lane_unsent(&h->ride);
 
-    if ((size_t)h->uploaded < h->call->body.n) {
-        curl_easy_getinfo(h->easy, CURLINFO_SIZE_UPLOAD_T, &sent);
-        if (sent != h->uploaded)
-            h->moved = now;
-        h->uploaded = sent;
-        if ((size_t)sent < h->call->body.n)
-            return sooner(h->moved + limit, now + limit / 4);
-    }
-    return h->moved + limit;
+    if (h->unsent >= 0 && unsent != h->unsent)
+        h->ride.moved = now;
+    h->unsent = unsent;
+    return unsent ? sooner(h->ride.moved + limit, now + limit / 4)
+                  : h->ride.moved + limit;
 }
 
 /* True: it is over.  Else h->check_at says when to look again. */
@@ -582,7 +572,7 @@ static bool is_late(struct hand *h, usec_t now)
                         "no connection within", h->connect_limit);
     } else if (call->idle_timeout) {
         next = sooner(next, next_idle_look(h, now));
-        if (now >= h->moved + call->idle_timeout)
+        if (now >= h->ride.moved + call->idle_timeout)
             return late(h, HTTP_TIMEOUT, "no byte for", call->idle_timeout);
     }
     h->check_at = next;
@@ -727,8 +717,8 @@ static usec_t first_look(const struct hand *h)
     const struct http_call *call = h->call;
     usec_t wait = h->connect_limit;
 
-    if (call->idle_timeout)
-        wait = sooner(wait, call->idle_timeout);
+    if (call->idle_timeout) /* twice within the limit where there is much to send */
+        wait = sooner(wait, call->idle_timeout / (call->body.n > LARGE_BODY ? 4 : 1));
     if (call->total_timeout)
         wait = sooner(wait, call->total_timeout);
     return h->failed ? h->started : h->started + wait;
@@ -743,7 +733,7 @@ void http_start(struct http_client *c, struct http_call *call)
     clear_answer(call);
     h = hand_take(c, t);
     h->call = call;
-    h->lane = lane_join(&t->state->lanes, &c->hub);
+    lane_join(&t->state->lanes, &c->hub, &h->ride);
     t->state->running++;
     list_add_tail(&c->running, &h->link);
     call->_easy = h;
@@ -753,7 +743,7 @@ void http_start(struct http_client *c, struct http_call *call)
     look_at(c, h->check_at);
     if (h->failed) /* the watchdog ends it: not here, inside its owner */
         return;
-    lane_start(h->lane, h->easy);
+    lane_start(&h->ride);
     drain_later(c);
 }
 

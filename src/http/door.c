@@ -14,6 +14,8 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define CLOSE_WAIT 8 /* TCP_CLOSE_WAIT, which only the other tcp.h tells */
+
 #define LINGER_MAX   256                /* sockets at a time; above it they are closed */
 #define LINGER_IDLE  (2 * USEC_PER_SEC) /* without a byte */
 #define LINGER_TOTAL (10 * USEC_PER_SEC)
@@ -204,44 +206,49 @@ static void on_tick(void *ctx, usec_t now)
         shut_now(d);
 }
 
-/* ---- slow heads ---- */
-
-static uint64_t bytes_received(int fd)
-{
-    struct tcp_info info = {0};
-    socklen_t n = sizeof info;
-
-    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0)
-        return 0;
-    return info.tcpi_bytes_received;
-}
+/* ---- slow heads and unseen ends ---- */
 
 /* True when a head of g has been under way for too long.  A head begins with its first
  * byte, whose time is known to the second; between requests nothing is under way. */
-static bool too_slow(struct door_guest *g, usec_t now)
+static bool too_slow(struct door_guest *g, uint64_t bytes, usec_t now)
 {
     unsigned turn = atomic_load_explicit(&g->_turn, memory_order_relaxed);
-    uint64_t bytes;
 
     if (turn & 1)
         return false;
-    bytes = bytes_received(g->_fd);
     if (turn != g->_seen) {
         g->_seen = turn;
         g->_bytes = bytes;
         g->_since = 0;
         return false;
     }
-    if (bytes == g->_bytes)
-        return g->_since && now - g->_since >= LIMIT_HEAD_SECONDS * USEC_PER_SEC;
-    g->_bytes = bytes;
-    if (!g->_since)
+    if (bytes != g->_bytes && !g->_since)
         g->_since = now;
-    return now - g->_since >= LIMIT_HEAD_SECONDS * USEC_PER_SEC;
+    g->_bytes = bytes;
+    return g->_since && now - g->_since >= LIMIT_HEAD_SECONDS * USEC_PER_SEC;
+}
+
+static void look_at(struct door *d, struct door_guest *g, usec_t now)
+{
+    struct tcp_info info = {0};
+    socklen_t n = sizeof info;
+
+    if (getsockopt(g->_fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0)
+        return; /* already shut down from our side */
+    if (too_slow(g, info.tcpi_bytes_received, now)) {
+        d->o.slow(d->o.ctx, g->_fd);
+        shutdown(g->_fd, SHUT_RDWR); /* whoever serves it sees the end and leaves */
+    } else if (info.tcpi_state == CLOSE_WAIT) {
+        /* The client has ended its side.  The library takes a short read for the last of
+         * what there is and waits for the next edge of epoll; when the end came together
+         * with those bytes there is none.  This makes one, and changes nothing else: no
+         * more bytes can come, those that have come stay readable, ours can be sent. */
+        shutdown(g->_fd, SHUT_RD);
+    }
 }
 
 /* Under the lock throughout, so that no socket is closed and its number used again
- * meanwhile: 8,192 connections take 4 ms once a second. */
+ * meanwhile: 8,192 connections take a few milliseconds once a second. */
 static void on_second(void *ctx, usec_t now)
 {
     struct door *d = ctx;
@@ -252,14 +259,8 @@ static void on_second(void *ctx, usec_t now)
         watch_listener(d, true);
     }
     pthread_mutex_lock(&d->lock);
-    list_each (it, &d->guests) {
-        struct door_guest *g = list_entry(it, struct door_guest, _link);
-
-        if (too_slow(g, now)) {
-            d->o.slow(d->o.ctx, g->_fd);
-            shutdown(g->_fd, SHUT_RDWR); /* whoever serves it sees the end and leaves */
-        }
-    }
+    list_each (it, &d->guests)
+        look_at(d, list_entry(it, struct door_guest, _link), now);
     pthread_mutex_unlock(&d->lock);
 }
 

@@ -3,9 +3,10 @@
  * door: where connections come in and what becomes of those that misbehave.
  *
  * One thread accepts connections and hands them on, ends those whose request head takes
- * too long, and keeps refused ones open for a while, reading and forgetting, so that a
- * client that is still sending can read why (a closed socket with unread bytes resets the
- * connection, and the answer is lost on the way).
+ * too long, tells the library of clients whose end it has overlooked, and keeps refused
+ * ones open for a while, reading and forgetting, so that a client that is still sending
+ * can read why (a closed socket with unread bytes resets the connection, and the answer
+ * is lost on the way).
  *
  * The library could accept by itself; but taking its listening socket away under load
  * aborts the process now and then (MHD_quiesce_daemon of 0.9.75 removes it from an epoll

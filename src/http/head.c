@@ -1,7 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "http/head.h"
 
-static int hex(char c)
+bool head_token_char(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
+           (c && strchr("!#$%&'*+-.^_`|~", c));
+}
+
+int head_hex(char c)
 {
     if (c >= '0' && c <= '9')
         return c - '0';
@@ -21,9 +27,9 @@ static enum rc decode(char *p, struct str in, bool plus, struct str *ret)
         if (c == '+' && plus) {
             c = ' ';
         } else if (c == '%') {
-            if (in.n - i < 3 || hex(in.p[i + 1]) < 0 || hex(in.p[i + 2]) < 0)
+            if (in.n - i < 3 || head_hex(in.p[i + 1]) < 0 || head_hex(in.p[i + 2]) < 0)
                 return RC_INVALID;
-            c = (char)(hex(in.p[i + 1]) << 4 | hex(in.p[i + 2]));
+            c = (char)(head_hex(in.p[i + 1]) << 4 | head_hex(in.p[i + 2]));
             i += 2;
         }
         if (c == '\0')
@@ -99,13 +105,9 @@ struct str head_query(const struct head_target *t, const char *name)
 
 bool head_name_ok(struct str name)
 {
-    for (size_t i = 0; i < name.n; i++) {
-        char c = name.p[i];
-
-        if (!((c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') ||
-              (c >= 'a' && c <= 'z') || (c && strchr("!#$%&'*+-.^_`|~", c))))
+    for (size_t i = 0; i < name.n; i++)
+        if (!head_token_char(name.p[i]))
             return false;
-    }
     return name.n > 0;
 }
 
@@ -151,32 +153,47 @@ static bool gather(const struct head_field *f, size_t n, struct facts *ret)
     return true;
 }
 
+static int read_length(struct str length, uint64_t *ret, const char **ret_why)
+{
+    enum rc rc = str_u64(length, ret);
+
+    if (rc == RC_LIMIT)
+        return refuse(ret_why, 413, "The request body is too large.");
+    if (rc != RC_OK)
+        return refuse(ret_why, 400, "Content-Length is not a number.");
+    return 0;
+}
+
+/* RFC 9112 6.3 with its every "ought to" taken for "must". */
+static int check_lengths(const struct facts *is, bool http11, const char **ret_why)
+{
+    if (is->encodings && is->lengths)
+        return refuse(
+            ret_why, 400,
+            "A request may have Content-Length or Transfer-Encoding, not both.");
+    if (is->encodings > 1 || is->lengths > 1)
+        return refuse(ret_why, 400, "The request's length is given more than once.");
+    if (is->encodings && (!http11 || !str_ieq(is->encoding, STR("chunked"))))
+        return refuse(ret_why, 400, "The only Transfer-Encoding understood is chunked.");
+    return 0;
+}
+
 int head_framing(const struct head_field *f, size_t n, bool http11,
                  struct head_framing *ret, const char **ret_why)
 {
     struct facts is;
+    int status;
 
     *ret = (struct head_framing){false, 0};
     if (!gather(f, n, &is))
         return refuse(ret_why, 400, "A request header is malformed.");
     if (is.hosts > 1 || (http11 && is.hosts == 0))
         return refuse(ret_why, 400, "The request must have exactly one Host header.");
-    if (is.encodings && is.lengths)
-        return refuse(
-            ret_why, 400,
-            "A request may have Content-Length or Transfer-Encoding, not both.");
-    if (is.encodings > 1 || is.lengths > 1)
-        return refuse(ret_why, 400, "The request's length is given more than once.");
-    if (is.encodings && (!http11 || !str_ieq(is.encoding, STR("chunked"))))
-        return refuse(ret_why, 400, "The only Transfer-Encoding understood is chunked.");
-    if (is.lengths) {
-        enum rc rc = str_u64(is.length, &ret->length);
-
-        if (rc == RC_LIMIT)
-            return refuse(ret_why, 413, "The request body is too large.");
-        if (rc != RC_OK)
-            return refuse(ret_why, 400, "Content-Length is not a number.");
-    }
+    status = check_lengths(&is, http11, ret_why);
+    if (status == 0 && is.lengths)
+        status = read_length(is.length, &ret->length, ret_why);
+    if (status)
+        return status;
     ret->chunked = is.encodings == 1;
     if (is.content.p && (ret->chunked || ret->length))
         return refuse(ret_why, 415, "Request bodies must come without Content-Encoding.");

@@ -40,6 +40,9 @@ struct str head_query(const struct head_target *t, const char *name);
 int head_framing(const struct head_field *f, size_t n, bool http11,
                  struct head_framing *ret, const char **ret_why);
 
+bool head_token_char(char c); /* tchar of RFC 9110 5.6.2 */
+int head_hex(char c);         /* 0..15, -1: no hexadecimal digit */
+
 /* A token of RFC 9110 5.6.2; and text without control bytes but the tab. */
 bool head_name_ok(struct str name);
 bool head_value_ok(struct str value);

@@ -2,16 +2,20 @@
 #include "http/lane.h"
 #include "base/mem.h"
 
+#include <linux/sockios.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* A descriptor of libcurl's; there is one for each number, and it is kept. */
 struct sock {
     struct hub *hub;
     struct lane *lane;
+    struct ride *ride; /* whoever libcurl waits for; valid while want is set */
     struct loop_watch *watch;
     int fd;
-    bool connection; /* told by lane_opened(), closed by hub_close_socket() */
+    bool opened;     /* by lane_opened(); not a descriptor of the resolver's */
+    bool connection; /* it stands: hub_close_socket() is told when it is closed */
     unsigned want;   /* what libcurl waits for */
     unsigned have;   /* what the loop watches: may be more */
 };
@@ -69,6 +73,7 @@ static void on_fd(void *ctx, int fd, unsigned events)
     struct hub *hub = s->hub;
 
     if (s->want & events) {
+        s->ride->moved = loop_now(hub->loop);
         lane_act(s->lane, fd,
                  (events & LOOP_IN ? CURL_CSELECT_IN : 0) |
                      (events & LOOP_OUT ? CURL_CSELECT_OUT : 0));
@@ -84,49 +89,87 @@ static void on_fd(void *ctx, int fd, unsigned events)
     }
 }
 
-/* Connections stay registered while they are idle: to leave and join epoll for every
- * request costs two system calls.  Not so the descriptors that libcurl opens for itself
- * (its resolver's), because it closes them behind our back. */
-static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *unused)
+static void listen_to(struct sock *s)
 {
-    struct lane *lane = ctx;
-    struct hub *hub = lane->hub;
-    struct sock *s = sock_of(hub, fd);
+    struct hub *hub = s->hub;
     struct err e = {""};
     enum rc rc;
 
+    if (s->watch)
+        rc = loop_rewatch(hub->loop, s->watch, s->want);
+    else
+        rc = loop_watch(hub->loop, s->fd, s->want, on_fd, s, &s->watch, &e);
+    if (rc == RC_OK)
+        s->have = s->want;
+    else /* an error returned to libcurl would end all calls of the lane, and new ones */
+        hub->deaf(hub, s->ride, &e);
+}
+
+/* libcurl waits for a byte only where a connection stands.  One that never stood it
+ * closes without a word. */
+static void stands(struct sock *s)
+{
+    if (!s->opened || s->connection)
+        return;
+    s->connection = true;
+    s->lane->connections++;
+    s->hub->connections++;
+}
+
+/* Connections stay registered while they are idle: to leave and join epoll for every
+ * request costs two system calls.  Not so the descriptors that libcurl closes behind our
+ * back. */
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *unused)
+{
+    struct lane *lane = ctx;
+    struct sock *s = sock_of(lane->hub, fd);
+
     (void)unused;
     if (what == CURL_POLL_REMOVE) {
+        if (s->want)
+            s->ride->fd = -1;
         s->want = 0;
         if (!s->connection)
             deafen(s);
         return 0;
     }
     s->lane = lane;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &s->ride);
+    s->ride->fd = fd;
     s->want =
         (what & CURL_POLL_IN ? LOOP_IN : 0U) | (what & CURL_POLL_OUT ? LOOP_OUT : 0U);
-    if ((s->want & ~s->have) == 0)
-        return 0;
-    if (s->watch)
-        rc = loop_rewatch(hub->loop, s->watch, s->want);
-    else
-        rc = loop_watch(hub->loop, fd, s->want, on_fd, s, &s->watch, &e);
-    if (rc == RC_OK)
-        s->have = s->want;
-    else /* an error returned to libcurl would end all calls of the lane, and new ones */
-        hub->deaf(hub, easy, &e);
+    if (what & CURL_POLL_IN)
+        stands(s);
+    if (s->want & ~s->have)
+        listen_to(s);
     return 0;
 }
 
-void lane_opened(struct lane *lane, int fd)
+/* When an attempt to connect fails, its descriptor is closed without a word, and that of
+ * the next attempt may have the same number.  libcurl then sees no change and does not
+ * ask for events again; but epoll has forgotten the number when it was closed. */
+void lane_opened(struct ride *r, int fd)
 {
-    struct sock *s = sock_of(lane->hub, fd);
+    struct sock *s = sock_of(r->lane->hub, fd);
 
-    s->lane = lane;
-    s->connection = true;
-    s->want = 0;
-    lane->connections++;
-    lane->hub->connections++;
+    CHECK(!s->connection);
+    deafen(s);
+    s->opened = true;
+    s->lane = r->lane;
+    if (s->want) {
+        s->ride = r;
+        listen_to(s);
+    }
+}
+
+/* An answer that is there as soon as the request is sent is never waited for. */
+void lane_kept(const struct ride *r)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+
+    curl_easy_getinfo(r->easy, CURLINFO_ACTIVESOCKET, &fd);
+    if (fd != CURL_SOCKET_BAD)
+        stands(sock_of(r->lane->hub, fd));
 }
 
 int hub_close_socket(void *ctx, curl_socket_t fd)
@@ -135,10 +178,12 @@ int hub_close_socket(void *ctx, curl_socket_t fd)
     struct sock *s = sock_of(hub, fd);
 
     deafen(s);
-    s->connection = false;
+    if (s->connection) {
+        s->lane->connections--;
+        hub->connections--;
+    }
+    s->connection = s->opened = false;
     s->want = 0;
-    s->lane->connections--;
-    hub->connections--;
     return close(fd);
 }
 
@@ -180,12 +225,36 @@ static int set_timer(CURLM *multi, long ms, void *ctx)
     return 0;
 }
 
-void lane_start(struct lane *lane, CURL *easy)
+void lane_start(struct ride *r)
 {
-    lane->hub->_starting = lane;
-    CHECK(curl_multi_add_handle(lane->multi, easy) == CURLM_OK);
-    lane->hub->_starting = NULL;
-    lane_act(lane, CURL_SOCKET_TIMEOUT, 0);
+    struct hub *hub = r->lane->hub;
+
+    r->fd = -1;
+    hub->_starting = r->lane;
+    CHECK(curl_multi_add_handle(r->lane->multi, r->easy) == CURLM_OK);
+    hub->_starting = NULL;
+    lane_act(r->lane, CURL_SOCKET_TIMEOUT, 0);
+}
+
+int lane_unsent(const struct ride *r)
+{
+    int n = 0;
+
+    if (r->fd >= 0)
+        IGNORE(ioctl(r->fd, SIOCOUTQ, &n) < 0); /* then nothing is known of it */
+    return n;
+}
+
+struct ride *lane_next_ended(struct lane *lane, CURLcode *ret_code, int *ret_left)
+{
+    CURLMsg *m = curl_multi_info_read(lane->multi, ret_left);
+    struct ride *r = NULL;
+
+    if (!m)
+        return NULL;
+    *ret_code = m->data.result;
+    curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &r);
+    return r;
 }
 
 /* --- lanes --- */
@@ -221,7 +290,7 @@ static void lane_free(struct lane *lane)
     mem_free(lane);
 }
 
-struct lane *lane_join(struct lanes *ls, struct hub *hub)
+void lane_join(struct lanes *ls, struct hub *hub, struct ride *r)
 {
     struct lane *lane;
 
@@ -234,12 +303,16 @@ struct lane *lane_join(struct lanes *ls, struct hub *hub)
         list_del(&lane->link);
         list_add_tail(&ls->full, &lane->link);
     }
-    return lane;
+    r->lane = lane;
 }
 
 /* The lane that was full goes first: calls gather in few lanes, the others run dry. */
-void lane_leave(struct lane *lane)
+void lane_leave(struct ride *r)
 {
+    struct lane *lane = r->lane;
+
+    curl_multi_remove_handle(lane->multi, r->easy); /* not there, if it never started */
+    r->lane = NULL;
     if (lane->calls-- == lane->of->size) {
         list_del(&lane->link);
         list_add_head(&lane->of->room, &lane->link);

@@ -20,6 +20,16 @@
 #include <curl/curl.h>
 
 struct sock;
+struct lane;
+
+/* A transfer as its lane sees it; embedded in what the caller keeps of it.  The easy
+ * handle's CURLOPT_PRIVATE must point at it. */
+struct ride {
+    CURL *easy;
+    struct lane *lane;
+    int fd;       /* that libcurl waits for; -1: none */
+    usec_t moved; /* when bytes last came in or could go out */
+};
 
 /* What all lanes of a client share. */
 struct hub {
@@ -28,7 +38,7 @@ struct hub {
     struct list idle;               /* lanes without calls, the longest idle first */
     unsigned connections;           /* open, in use or not */
     void (*ended)(struct hub *hub); /* due is not empty; not called inside hub_starting */
-    void (*deaf)(struct hub *hub, CURL *easy, const struct err *e);
+    void (*deaf)(struct hub *hub, struct ride *r, const struct err *e);
 
     struct sock **_socks; /* by descriptor */
     size_t _n_socks;
@@ -64,15 +74,23 @@ void hub_close_idle(struct hub *hub, usec_t since, unsigned most);
 void lanes_init(struct lanes *ls, unsigned size);
 void lanes_done(struct lanes *ls); /* no call may be running */
 
-/* A place for one call more, and its end. */
-struct lane *lane_join(struct lanes *ls, struct hub *hub);
-void lane_leave(struct lane *lane);
+/* A place for one call more, and its end (which also ends its transfer). */
+void lane_join(struct lanes *ls, struct hub *hub, struct ride *r);
+void lane_leave(struct ride *r);
 
-/* Begins a transfer.  If it ends at once, the lane is due, and hub.ended is not called.
- */
-void lane_start(struct lane *lane, CURL *easy);
+/* Begins a transfer.  If it ends at once, the lane is due; hub.ended is not called. */
+void lane_start(struct ride *r);
+
+/* Bytes that the other side has not yet taken. */
+int lane_unsent(const struct ride *r);
+
+/* The next ended transfer of a lane that was due; *ret_left: how many more there are. */
+struct ride *lane_next_ended(struct lane *lane, CURLcode *ret_code, int *ret_left);
 
 /* For CURLOPT_OPENSOCKETFUNCTION to tell of what it opened, and the function and data
- * that must be set with it; hub outlives every handle. */
-void lane_opened(struct lane *lane, int fd);
+ * that must be set with it (data: the hub). */
+void lane_opened(struct ride *r, int fd);
 int hub_close_socket(void *hub, curl_socket_t fd);
+
+/* To be called at the end of a transfer that opened something. */
+void lane_kept(const struct ride *r);

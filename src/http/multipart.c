@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "http/head.h"
 
 /*
  * The delimiter is CRLF "--" boundary (RFC 2046 5.1.1).  CR occurs in it at 0 only and LF
@@ -44,12 +45,6 @@ struct param {
     struct str value;
 };
 
-static bool is_token(char c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-           (c && strchr("!#$%&'*+-.^_`|~", c));
-}
-
 static bool has_control(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
@@ -68,7 +63,7 @@ static struct str take_token(struct str *s)
 {
     struct str t = {s->p, 0};
 
-    while (t.n < s->n && is_token(s->p[t.n]))
+    while (t.n < s->n && head_token_char(s->p[t.n]))
         t.n++;
     s->p += t.n;
     s->n -= t.n;
@@ -139,14 +134,6 @@ static enum rc take_param(struct str *s, struct param *ret)
     return used ? RC_OK : RC_INVALID;
 }
 
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    c = (char)(c | 0x20);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* charset'language'percent-encoded (RFC 5987 3.2), in place.  RC_NOTFOUND: not UTF-8, so
  * the plain filename counts. */
 static enum rc decode_extended(struct str v, struct str *ret)
@@ -164,9 +151,9 @@ static enum rc decode_extended(struct str v, struct str *ret)
             out[n++] = v.p[i];
             continue;
         }
-        if (v.n - i < 3 || hex(v.p[i + 1]) < 0 || hex(v.p[i + 2]) < 0)
+        if (v.n - i < 3 || head_hex(v.p[i + 1]) < 0 || head_hex(v.p[i + 2]) < 0)
             return RC_INVALID;
-        out[n++] = (char)(hex(v.p[i + 1]) << 4 | hex(v.p[i + 2]));
+        out[n++] = (char)(head_hex(v.p[i + 1]) << 4 | head_hex(v.p[i + 2]));
         i += 2;
     }
     *ret = (struct str){out, n};
@@ -433,7 +420,7 @@ static bool boundary_ok(struct str b)
     if (b.n == 0 || b.n > LIMIT_BOUNDARY || b.p[b.n - 1] == ' ')
         return false;
     for (size_t i = 0; i < b.n; i++)
-        if (!is_token(b.p[i]) && (!b.p[i] || !strchr("(),/:=? ", b.p[i])))
+        if (!head_token_char(b.p[i]) && (!b.p[i] || !strchr("(),/:=? ", b.p[i])))
             return false;
     return true;
 }

@@ -61,6 +61,7 @@ struct http_request {
     struct head_framing framing;
 
     struct http_body_plan plan;
+    const char *too_large;
     struct buf body;
     uint64_t body_bytes;
     usec_t body_since;
@@ -313,9 +314,10 @@ static enum MHD_Result on_head(struct http_request *rq, const char *method,
         return refuse(rq, status, why);
     atomic_fetch_add(&s->under_way, 1);
     rq->opened = true;
+    rq->too_large = "The request body is too large.";
     rq->plan = s->h.open(s->h.ctx, rq);
     if (rq->framing.length > rq->plan.max_bytes)
-        return refuse(rq, 413, "The request body is too large.");
+        return refuse(rq, 413, rq->too_large);
     if (!rq->plan.sink && rq->plan.max_bytes)
         buf_init(&rq->body, rq->plan.max_bytes);
     rq->body_since = clock_mono();
@@ -350,7 +352,7 @@ static enum rc keep(struct http_request *rq, struct str piece)
 static enum MHD_Result on_body(struct http_request *rq, struct str piece)
 {
     if (piece.n > rq->plan.max_bytes - rq->body_bytes)
-        return refuse(rq, 413, "The request body is too large.");
+        return refuse(rq, 413, rq->too_large);
     rq->body_bytes += piece.n;
     if (too_slow(rq))
         return refuse(rq, 408, "The request body came too slowly.");
@@ -547,13 +549,9 @@ static unsigned fit_fds(unsigned want)
 static enum rc start_library(struct http_server *s, unsigned threads, unsigned max,
                              unsigned idle_seconds, struct err *e)
 {
-    unsigned version = 0, major = 0;
     sigset_t all, before;
 
-    /* "0.9.75": there is no function that tells the version as a number. */
-    if (sscanf(MHD_get_version(), "%u.%u", &major, &version) != 2)
-        major = 0;
-    s->check_lines = major == 0;
+    s->check_lines = MHD_get_version()[0] == '0'; /* "0.9.75"; from 1.0 on it checks */
     MHD_set_panic_func(on_panic, NULL);
     sigfillset(&all); /* signals are the main thread's business */
     pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -681,6 +679,12 @@ uint64_t http_body_bytes(const struct http_request *rq)
 const char *http_request_id(const struct http_request *rq)
 {
     return rq->id.z;
+}
+
+void http_set_too_large(struct http_request *rq, const char *why)
+{
+    CHECK(rq->stage < BODY);
+    rq->too_large = why;
 }
 
 void http_set_user(struct http_request *rq, void *user)

@@ -47,7 +47,9 @@ static enum rc look_at_url(struct http_target *t, CURLU *u, struct err *e)
                        curl_url_strerror(uc));
     if (curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK)
         t->tls = strcmp(scheme, "https") == 0;
-    if (!scheme || (!t->tls && strcmp(scheme, "http") != 0))
+    if (strstr(t->url, ":///")) /* libcurl would take the path's first part for a host */
+        rc = err_set(e, RC_INVALID, "\"%s\" names no host", t->url);
+    else if (!scheme || (!t->tls && strcmp(scheme, "http") != 0))
         rc = err_set(e, RC_INVALID, "\"%s\" is neither http nor https", t->url);
     else if (part_is_set(u, CURLUPART_QUERY) || part_is_set(u, CURLUPART_FRAGMENT))
         rc = err_set(e, RC_INVALID, "\"%s\": a base URL ends with its path", t->url);

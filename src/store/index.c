@@ -32,6 +32,7 @@ struct index_writer {
     struct id batch;
     char path[FS_PATH_CAP];
     int fd;
+    bool made;
     enum rc failed; /* sticky: a write that failed may have left half a record */
     uint32_t count, crc;
     uint64_t end;
@@ -71,6 +72,7 @@ enum rc index_create(const char *spool, const struct id *batch, struct index_wri
         index_abort(w);
         return rc;
     }
+    w->made = true;
     *ret = w;
     return RC_OK;
 }
@@ -141,7 +143,7 @@ struct index_writer *index_abort(struct index_writer *w)
 {
     if (!w)
         return NULL;
-    if (w->fd >= 0)
+    if (w->made)
         IGNORE(fs_unlink(w->path, NULL)); /* without a head it is no index anyway */
     fs_close(&w->fd);
     mem_free(w);

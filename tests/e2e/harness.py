@@ -347,7 +347,9 @@ class Sim:
     """`batchd sim`: the upstream with faults and an oracle of what reached it."""
 
     def __init__(self, test, *flags, port=0):
-        self.proc = Proc([BATCHD, "sim-model", "--listen", f"127.0.0.1:{port}", *map(str, flags)],
+        # The same body has the same answer: what the sim would put in `created` stands still.
+        self.proc = Proc([BATCHD, "sim", "--listen", f"127.0.0.1:{port}", "--oracle", "1000000",
+                          "--created", "1700000000", *map(str, flags)],
                          test.dir, f"sim{len(test.sims)}")
         self.url = self.proc.ready(r"batchd sim listening on (http://\S+)").group(1)
         self.port = urllib.parse.urlsplit(self.url).port
@@ -362,7 +364,15 @@ class Sim:
         """The answer to a request of our own: the same body has the same answer."""
         return self._read(path, "POST", body)
 
-    def _read(self, path, method="GET", body=None):
+    def _read(self, path, method="GET", body=None, tries=20):
+        try:
+            return self._read_once(path, method, body)
+        except ConnectionError:  # the fault `refuse` hits whatever connection it likes
+            if tries == 0:
+                raise
+            return self._read(path, method, body, tries - 1)
+
+    def _read_once(self, path, method, body):
         conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60 * SLOWER)
         try:
             conn.request(method, path, body, {"Content-Type": "application/json"} if body else {})

@@ -24,6 +24,7 @@ ODD = {
     "noncharacters": '{"model":"m","s":"\uffff\U0010ffff"}',
     "nesting": '{"model":"m","s":' + "[" * 100 + "]" * 100 + "}",
     "a body that looks like a line": '{"model":"m","custom_id":"x","body":{"a":1},"url":"u"}',
+    "half a surrogate pair": r'{"model":"m","s":"\ud800"}',
     "stream false": '{"model":"m","stream":false}',
     "stream null": '{"model":"m","stream":null}',
 }
@@ -72,6 +73,14 @@ class Bytes(E2E):
         bodies, report = self.through(data, ok(answer))
         self.assertTrue(all(b == body.encode() for b in bodies))
         self.assertTrue(all(x.body == answer for x in report.output.values()))
+
+    def test_a_model_name_with_half_a_surrogate_pair_is_refused(self):
+        upstream = Upstream(ok(b"{}"))
+        self.addCleanup(upstream.close)
+        daemon = self.serve(upstream.url)
+        batch_id = daemon.api.submit([wrap("x", r'{"model":"\ud800"}')])
+        errors = daemon.api.wait(batch_id, "failed")["errors"]["data"]
+        self.assertEqual([(e["line"], e["param"]) for e in errors], [(1, "body.model")])
 
     def test_line_ends_a_mark_blank_lines_and_a_missing_last_feed(self):
         one, two, three = (wrap(f"c{i}", '{"model":"m"}') for i in range(3))

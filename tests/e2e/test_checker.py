@@ -112,7 +112,9 @@ BREAKS = [
     ("a timestamp of another state", "I6", lambda w: w.batch.update(failed_at=4)),
     ("timestamps that run backwards", "I6", lambda w: w.batch.update(completed_at=2)),
     ("not at its end", "I10", lambda w: w.batch.update(status="in_progress")),
-    ("too many executions", "I11", lambda w: w.rows.extend(w.rows[:1] * 5)),
+    ("too many executions", "I11",
+     lambda w: w.rows.extend({**w.rows[0], "id": f"batch_1/1/{i}"} for i in range(1, 6))),
+    ("the same one again and again", "I11", lambda w: w.rows.extend(w.rows[:1] * 15)),
     ("other bytes upstream", "bytes", lambda w: w.rows[0].update(crc32="00000000")),
     ("a status nobody sent", "bytes", lambda w: w.rows[0].update(status=500)),
 ]

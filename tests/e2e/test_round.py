@@ -229,7 +229,8 @@ class Surroundings(E2E):
         text = daemon.api.call("GET", "/metrics").body.decode()
         self.assertRegex(text, r"(?m)^# TYPE batchd_\w+ (counter|gauge|histogram)$")
         for line in text.splitlines():
-            self.assertRegex(line, r'^(#.*|[a-zA-Z_:][\w:]*(\{[^}]*\})? -?[0-9.eE+na]+)$')
+            self.assertRegex(
+                line, r'^(#.*|[a-zA-Z_:][\w:]*(\{(\w+="[^"\\]*",?)*\})? [0-9.eE+-]+)$')
         models = daemon.api.want(200, "GET", "/v1/models")
         self.assertEqual(models["object"], "list")
 

@@ -170,7 +170,8 @@ static enum rc mem_batch_add(void *self, const struct batch *b, struct err *e)
         return err_set(e, m->fail_batch_add, "batch_add fails");
     pthread_mutex_lock(&m->lock);
     CHECK(m->n_batches < MEM_ROWS);
-    batch_copy(&m->batches[m->n_batches++], b);
+    batch_copy(&m->batches[m->n_batches], b);
+    m->batches[m->n_batches++].input_missing = !mem_file_find(m, b->input_file.z);
     pthread_mutex_unlock(&m->lock);
     return RC_OK;
 }

@@ -313,6 +313,39 @@ TEST(a_refusing_api_takes_nothing_new_and_still_answers_gets)
     rig_free(r);
 }
 
+TEST(an_upload_under_way_when_the_api_starts_to_refuse_is_not_stored)
+{
+    struct rig *r = rig_new(NULL);
+    struct reply re;
+    struct buf form, head;
+    int fd;
+
+    buf_init(&form, 1 << 16);
+    form_add(&form, "purpose", NULL, STR("batch"));
+    form_add(&form, "file", "a.jsonl", STR("{}\n"));
+    form_end(&form);
+    buf_init(&head, 1 << 16);
+    (void)buf_fmt(&head,
+                  "POST /v1/files HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" FORM_TYPE
+                  "Content-Length: %zu\r\n\r\n",
+                  form.n);
+    fd = rig_connect(r);
+    rig_push(fd, buf_peek(&head));
+    rig_push(fd, (struct str){form.p, form.n - 1});
+    while (atomic_load(&r->m->begun) == 0)
+        usleep(1000);
+    api_refuse(r->api, "the disk is broken");
+    rig_push(fd, (struct str){form.p + form.n - 1, 1});
+    re = rig_pull(r, fd);
+    EQ_REFUSED(re, 503, "server_error", "\"server_unavailable\"", "null");
+    rig_stop(r);
+    EQ_INT(r->m->n_files, 0);
+    EQ_INT(r->m->n_blobs, 0);
+    buf_done(&form);
+    buf_done(&head);
+    rig_free(r);
+}
+
 TEST(metrics_count_answers_by_route_and_status)
 {
     struct rig *r = rig_new(NULL);

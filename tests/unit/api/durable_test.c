@@ -98,6 +98,36 @@ TEST(what_was_answered_is_there_after_a_restart)
     stop(&d);
 }
 
+/* The engine, not the request, tells what is wrong with the file; the ledger takes both. */
+TEST(batches_of_unknown_and_deleted_files_are_made)
+{
+    struct disk d = start();
+    struct reply re = rig_upload(d.r, "batch", "a.jsonl", STR("{}\n"));
+    struct id file = rig_id(&re), batch;
+    struct batch b = {0};
+    char body[256];
+
+    rig_ask(d.r, "DELETE", rig_path("/v1/files/", &file, ""), "", (struct str){0});
+    for (int i = 0; i < 2; i++) {
+        snprintf(body, sizeof body,
+                 "{\"input_file_id\":\"%s\",\"endpoint\":\"/v1/responses\","
+                 "\"completion_window\":\"24h\",\"output_expires_after\":{"
+                 "\"anchor\":\"created_at\",\"seconds\":3600}}",
+                 i ? "file-none" : file.z);
+        re = rig_post(d.r, "/v1/batches", body);
+        EQ_INT(re.status, 200);
+        EQ_JSON(re, "status", "\"validating\"");
+        batch = rig_id(&re);
+        EQ_RC(d.store->ops->batch_get(d.store->self, batch.z, &b, NULL), RC_OK);
+        OK(b.input_missing);
+        EQ_INT(b.output_expires_after, 3600);
+        batch_done(&b);
+    }
+    re = rig_get(d.r, "/v1/batches");
+    OK(json_str_is(rig_json(re.body, "first_id"), id_str(&batch)));
+    stop(&d);
+}
+
 TEST(refused_uploads_leave_no_file_on_the_disk)
 {
     struct disk d = start();

@@ -82,13 +82,16 @@ struct rig {
 static const char *const rig_models[] = {"tiny", "meta-llama/Llama-3.1-8B-Instruct",
                                          NULL};
 
+static unsigned rig_idle_seconds; /* 0: the server's default */
+
 /* Over a store of the caller's. */
 static inline struct rig *rig_over(struct store *store, struct blobs *blobs,
                                    const struct api_opts *more)
 {
     struct rig *r = mem_new(struct rig);
     struct api_opts o = more ? *more : (struct api_opts){0};
-    struct http_server_opts so = {.listen = "127.0.0.1:0"};
+    struct http_server_opts so = {.listen = "127.0.0.1:0",
+                                  .idle_seconds = rig_idle_seconds};
     struct http_handler h;
     struct err e;
 

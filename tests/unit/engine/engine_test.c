@@ -364,6 +364,28 @@ TEST(an_expired_batch_keeps_what_is_done_and_accounts_for_the_rest)
     rig_end(&r);
 }
 
+TEST(a_deadline_that_passed_while_nothing_ran_is_kept_at_the_start)
+{
+    static const char *const flags[] = {"--fault", "stall=1", NULL};
+    struct rig r = {0};
+    char *text = lines(20);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 1);
+    rig_close(&r);
+    sleep(2);
+    rig_open(&r);
+    b = wait_end(&r, &id); /* no call went out that would have to be waited for */
+    EQ_INT(b.status, BATCH_EXPIRED);
+    check_lines(&r, &b, 20);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
 TEST(without_an_upstream_a_batch_waits_and_expires)
 {
     struct rig r = {0};

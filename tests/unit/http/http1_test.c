@@ -64,8 +64,8 @@ static void same(const struct http1_head *a, const struct http1_head *b)
 static const char *const good_heads[] = {
     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     "\r\nGET /a?b=c HTTP/1.1\r\nhost:a\r\nConnection: close\r\n\r\nGET /next",
-    "POST /v1/chat/completions HTTP/1.1\r\nHost: a:1\r\nContent-Length: 12\r\n"
-    "X-Empty:\r\nX-Odd: \t a b\tc \xff\xc3\xa9 \t\r\nExpect: 100-Continue\r\n\r\n{}",
+    ("POST /v1/chat/completions HTTP/1.1\r\nHost: a:1\r\nContent-Length: 12\r\n"
+     "X-Empty:\r\nX-Odd: \t a b\tc \xff\xc3\xa9 \t\r\nExpect: 100-Continue\r\n\r\n{}"),
     "POST / HTTP/1.1\r\nHost:\r\nTransfer-Encoding: Chunked\r\n\r\n0\r\n\r\n",
     "GET http://example.com/v1/models?x HTTP/1.0\r\nConnection: foo, Keep-Alive\r\n\r\n",
     "OPTIONS * HTTP/1.9\r\nHost: a\r\n\r\n",

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * live: one batch that is being worked on, and what the files of the engine share.
+ * work: one batch that is being worked on, and what the files of the engine share.
  *
  * A live batch passes from hand to hand and is owned by one at a time: the loop (`busy`
  * false) or a job on a worker (`busy` true: the loop then touches only what is marked
@@ -107,7 +107,9 @@ struct live {
     struct task commit;
     bool committing;
     usec_t first_pending;
-    struct list dirty; /* in engine.dirty while the log has something to commit */
+    struct list dirty;   /* in engine.dirty while the log has something to commit */
+    struct list changed; /* in engine.changed until the tick has looked at its phase */
+    struct err sick;     /* why it must stand still; "" when it need not */
 
     /* a window over the input, for lines in file order */
     char *window;
@@ -154,6 +156,7 @@ struct engine {
     uint32_t cap_handles;
     struct list free_slots;
     struct list dirty;
+    struct list changed;
     struct loop_timer wake;
     struct buf line; /* the result line being composed */
     size_t unsynced; /* bytes appended and not on disk, over all logs */
@@ -170,46 +173,23 @@ struct engine {
     bool drained;
 };
 
-/* live.c */
 struct live *live_new(struct engine *g, const struct id *id);
 struct live *live_free(struct live *l); /* nothing of it may be under way */
-void live_check(struct live *l);        /* moves it on when its phase's end is reached */
-void live_task(struct live *l, enum note_kind back, void (*run)(struct pool_job *));
-void live_admitted(struct live *l, usec_t now);
-void live_expired(struct live *l, usec_t now);
-void live_ended(struct live *l, usec_t now);
-void live_cancel(struct live *l, usec_t now);
-/* Its data is damaged (RC_CORRUPT): it stands still, the others go on. */
-void live_stick(struct live *l, const struct err *e);
-/* batch_move for this batch; l->rec is the batch as it stands afterwards, moved or not.
- */
+/* The tick will see whether its phase has ended (phases.h). */
+void live_touch(struct live *l);
+/* Its data is damaged (RC_CORRUPT): it is to stand still, the others go on. */
+void live_sicken(struct live *l, const struct err *e);
+/* batch_move for this batch; l->rec is the batch as it stands afterwards, moved or not. */
 NODISCARD enum rc live_move(struct live *l, enum batch_event ev,
                             const struct batch_change *change);
 /* Reads the line of an item into the memory of *line (grown as needed). */
 NODISCARD enum rc live_read_line(struct live *l, const struct index_entry *entry,
                                  char **line, size_t *cap, struct err *e);
+
 void tally_add(struct tally *sum, const struct tally *one);
 void tally_record(struct tally *sum, const struct reslog_rec *r);
 
-/* engine.c */
-void task_report(struct task *t); /* from a job: the note goes back to the loop */
+/* From a job: the note goes back to the loop. */
+void task_report(struct task *t);
+/* A promise cannot be kept: nothing goes out any more, and on_dead is told, once. */
 void engine_die(struct engine *g, const char *what, const struct err *e);
-void engine_forget(
-    struct live *l); /* the batch is terminal or not ours to run any more */
-
-/* admit.c, finish.c: jobs */
-void admit_run(struct pool_job *job);
-void expire_run(struct pool_job *job);
-void finish_run(struct pool_job *job);
-
-/* dispatch.c: the way of a line, on the loop */
-void dispatch(struct engine *g, usec_t now);
-void dispatch_abort(struct live *l, usec_t now); /* gives up its calls in flight */
-void dispatch_free(struct engine *g);            /* the slots */
-
-/* journal.c: results to disk, on the loop */
-void journal_append(struct live *l, const struct reslog_rec *r, usec_t now);
-void journal_flush(struct engine *g, usec_t now); /* starts the commits that are due */
-void journal_committed(struct live *l, usec_t now);
-bool journal_clean(const struct live *l); /* all that was appended is on disk */
-usec_t journal_next(const struct engine *g, usec_t now);

@@ -1,98 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/live.h"
+#include "engine/phases.h"
+#include "engine/dispatch.h"
+#include "engine/jobs.h"
+#include "engine/journal.h"
 
 /* A disk that is full, or a store that says so, is tried again after: */
 #define FULL_RETRY (5 * USEC_PER_SEC)
 
-struct live *live_new(struct engine *g, const struct id *id)
-{
-    struct live *l = mem_new(struct live);
-
-    l->engine = g;
-    l->id = *id;
-    l->phase = LIVE_ADMIT;
-    l->task.live = l->commit.live = l;
-    list_init(&l->calls);
-    list_init(&l->dirty);
-    return l;
-}
-
-struct live *live_free(struct live *l)
-{
-    if (!l)
-        return NULL;
-    CHECK(list_empty(&l->calls) && !l->busy && !l->committing);
-    list_del(&l->dirty);
-    loop_timer_clear(l->engine->loop, &l->deadline);
-    loop_timer_clear(l->engine->loop, &l->grace);
-    loop_timer_clear(l->engine->loop, &l->again);
-    l->engine->o.blobs->ops->close(l->input);
-    index_free(l->index);
-    reslog_block_free(l->block);
-    reslog_close(l->log);
-    batch_done(&l->rec);
-    mem_free(l->done);
-    mem_free(l->window);
-    mem_free(l);
-    return NULL;
-}
-
-void tally_add(struct tally *sum, const struct tally *one)
-{
-    sum->completed += one->completed;
-    sum->failed += one->failed;
-    sum->has_usage = sum->has_usage || one->has_usage;
-    usage_add(&sum->usage, &one->usage);
-}
-
-void tally_record(struct tally *sum, const struct reslog_rec *r)
-{
-    struct tally one = {.completed = r->kind == RESULT_OUTPUT,
-                        .failed = r->kind == RESULT_ERROR,
-                        .has_usage = r->has_usage,
-                        .usage = r->usage};
-
-    tally_add(sum, &one);
-}
-
-enum rc live_move(struct live *l, enum batch_event ev, const struct batch_change *change)
-{
-    const struct store *store = l->engine->o.store;
-    struct batch now = {0};
-    enum rc rc = store->ops->batch_move(store->self, l->id.z, ev, clock_wall_sec(),
-                                        change, &now, &l->task.err);
-
-    if (rc == RC_OK || rc == RC_CONFLICT) {
-        batch_done(&l->rec);
-        l->rec = now;
-    }
-    return rc;
-}
-
-enum rc live_read_line(struct live *l, const struct index_entry *entry, char **line,
-                       size_t *cap, struct err *e)
-{
-    size_t got;
-    enum rc rc;
-
-    if (entry->length > *cap) {
-        char *more = mem_resize(*line, entry->length);
-
-        if (!more)
-            return err_set(e, RC_NOMEM, "no memory for a line of %u bytes",
-                           entry->length);
-        *line = more;
-        *cap = entry->length;
-    }
-    rc = l->engine->o.blobs->ops->pread(l->input, *line, entry->length, entry->offset,
-                                        &got, e);
-    if (rc == RC_OK && got < entry->length)
-        rc = err_set(e, RC_CORRUPT, "the input file '%s' is shorter than it was",
-                     l->rec.input_file.z);
-    return rc;
-}
-
-void live_task(struct live *l, enum note_kind back, void (*run)(struct pool_job *))
+static void start_job(struct live *l, enum note_kind back, void (*run)(struct pool_job *))
 {
     CHECK(!l->busy);
     l->busy = true;
@@ -127,7 +42,7 @@ static void at_deadline(void *ctx, usec_t now)
         arm_deadline(l, now + (l->busy ? USEC_PER_SEC : 0));
         return;
     }
-    live_task(l, NOTE_EXPIRED, expire_run);
+    start_job(l, NOTE_EXPIRED, expire_run);
 }
 
 static void grace_over(void *ctx, usec_t now)
@@ -137,7 +52,7 @@ static void grace_over(void *ctx, usec_t now)
     log_info("batch.abort", "batch=%s calls=%u why=\"drain timeout\"", l->id.z,
              l->inflight);
     dispatch_abort(l, now);
-    live_check(l);
+    live_touch(l);
 }
 
 static void task_again(void *ctx, usec_t now)
@@ -146,14 +61,14 @@ static void task_again(void *ctx, usec_t now)
 
     (void)now;
     if (!l->busy && !l->engine->draining)
-        live_task(l, l->task.note.kind, l->task.job.run);
+        start_job(l, l->task.note.kind, l->task.job.run);
 }
 
-void live_stick(struct live *l, const struct err *e)
+static void enter_stuck(struct live *l)
 {
     log_error("batch.stuck",
               "batch=%s err=\"%s\" remedy=\"restore the file and restart\"", l->id.z,
-              e->text);
+              l->sick.text);
     l->phase = LIVE_STUCK;
     loop_timer_clear(l->engine->loop, &l->deadline);
     if (l->scheduled)
@@ -184,10 +99,27 @@ static bool task_failed(struct live *l, usec_t now)
         return true;
     }
     if (rc == RC_CORRUPT)
-        live_stick(l, &l->task.err);
+        live_sicken(l, &l->task.err);
     else
         engine_die(l->engine, "a batch cannot go on", &l->task.err);
     return true;
+}
+
+/* The batch is terminal: nothing of it is ours to do any more. */
+static void forget(struct live *l)
+{
+    struct engine *g = l->engine;
+
+    board_remove(g->board, &l->id);
+    map_del(g->lives, id_str(&l->id));
+    atomic_fetch_sub(&g->pending, 1);
+    atomic_store(&g->stats.live, (unsigned)map_len(g->lives));
+    if (batch_terminal(l->rec.status)) {
+        atomic_fetch_add(&g->stats.ended[l->rec.status], 1);
+        if (g->o.on_end)
+            g->o.on_end(g->o.ctx, &l->rec);
+    }
+    live_free(l);
 }
 
 /* --- Phases --------------------------------------------------------------------------
@@ -203,7 +135,7 @@ static void enter_close(struct live *l, usec_t now)
         sched_batch_close(g->sched, l->handle);
     if (l->inflight)
         loop_timer_set(g->loop, &l->grace, now + g->o.drain_timeout, grace_over, l);
-    live_check(l);
+    live_touch(l);
 }
 
 static void enter_run(struct live *l, usec_t now)
@@ -225,7 +157,7 @@ static void enter_run(struct live *l, usec_t now)
     }
     g->by_handle[l->handle] = l;
     arm_deadline(l, now);
-    live_check(l);
+    live_touch(l);
 }
 
 static void enter_finish(struct live *l)
@@ -241,11 +173,13 @@ static void enter_finish(struct live *l)
     mem_free(l->window);
     l->window = NULL;
     l->window_n = 0;
-    live_task(l, NOTE_ENDED, finish_run);
+    start_job(l, NOTE_ENDED, finish_run);
 }
 
-void live_check(struct live *l)
+void phase_check(struct live *l)
 {
+    if (l->sick.text[0] && l->phase != LIVE_STUCK)
+        enter_stuck(l);
     if (l->busy || l->inflight || !journal_clean(l) || l->engine->draining)
         return;
     if (l->phase == LIVE_CLOSE ||
@@ -253,10 +187,15 @@ void live_check(struct live *l)
         enter_finish(l);
 }
 
+void phase_start(struct live *l)
+{
+    start_job(l, NOTE_ADMITTED, admit_run);
+}
+
 /* --- Notes ---------------------------------------------------------------------------
  */
 
-void live_admitted(struct live *l, usec_t now)
+void phase_admitted(struct live *l, usec_t now)
 {
     l->busy = false;
     if (task_failed(l, now))
@@ -271,14 +210,16 @@ void live_admitted(struct live *l, usec_t now)
              batch_status_name(l->rec.status), l->items,
              l->synced.completed + l->synced.failed);
     if (batch_terminal(l->rec.status))
-        engine_forget(l);
+        forget(l);
+    else if (l->rec.status == BATCH_IN_PROGRESS && clock_wall_sec() >= l->rec.expires_at)
+        start_job(l, NOTE_EXPIRED, expire_run); /* its time ended while nobody ran it */
     else if (l->rec.status == BATCH_IN_PROGRESS)
         enter_run(l, now);
     else
         enter_close(l, now); /* cancelling, or finalizing since before a crash */
 }
 
-void live_expired(struct live *l, usec_t now)
+void phase_expired(struct live *l, usec_t now)
 {
     l->busy = false;
     if (task_failed(l, now))
@@ -288,7 +229,7 @@ void live_expired(struct live *l, usec_t now)
     enter_close(l, now);
 }
 
-void live_ended(struct live *l, usec_t now)
+void phase_ended(struct live *l, usec_t now)
 {
     l->busy = false;
     if (task_failed(l, now))
@@ -300,10 +241,10 @@ void live_ended(struct live *l, usec_t now)
     log_info("batch.ended", "batch=%s status=%s total=%u completed=%u failed=%u", l->id.z,
              batch_status_name(l->rec.status), l->rec.counts.total,
              l->rec.counts.completed, l->rec.counts.failed);
-    engine_forget(l);
+    forget(l);
 }
 
-void live_cancel(struct live *l, usec_t now)
+void phase_cancel(struct live *l, usec_t now)
 {
     l->cancel_seen = true; /* a job that has it finds out by itself */
     if (l->phase != LIVE_RUN || l->busy)
