@@ -587,6 +587,22 @@ TEST(a_large_answer_comes_whole)
     app_done(&app);
 }
 
+TEST(an_answer_that_did_not_fit_its_buffer_becomes_a_500)
+{
+    const char *got;
+    int fd;
+
+    start();
+    fd = dial(&app);
+    OK(say(fd, GET("/fails")));
+    got = hear(fd);
+    EQ_INT(status_of(got), 500);
+    OK(has(got, "\"status\":500"));
+    OK(has(got, "\r\nConnection: close\r\n"));
+    close(fd);
+    app_done(&app);
+}
+
 static void add_a_broken_header(void)
 {
     struct http_request *rq = NULL;
