@@ -53,7 +53,7 @@ static struct json_val *place(const struct reader *r, unsigned slot)
     return slot == SLOT_NOBODY ? NULL : &r->vals[slot - 1];
 }
 
-/* --- Strings ----------------------------------------------------------------------- */
+/* --- Strings ------------------------------------------------------------------------ */
 
 /* p: behind the backslash. */
 static const char *escape(struct reader *r, const char *p)
@@ -110,7 +110,7 @@ static const char *string(struct reader *r, const char *p, bool *escaped)
     }
 }
 
-/* --- Keys -------------------------------------------------------------------------- */
+/* --- Keys --------------------------------------------------------------------------- */
 
 static bool key_is(const char *z, struct str raw, bool escaped)
 {
@@ -190,7 +190,7 @@ static const char *key(struct reader *r, const struct frame *f, const char *p)
     return scan_space(p + 1, r->end);
 }
 
-/* --- Values ------------------------------------------------------------------------ */
+/* --- Values ------------------------------------------------------------------------- */
 
 static const char *literal(struct reader *r, const char *p, const char *word)
 {

@@ -147,7 +147,7 @@ const char *scan_text(const char *p, const char *end)
     return text_portable(p, end);
 }
 
-/* --- Characters ----------------------------------------------------------------------
+/* --- Characters ---------------------------------------------------------------------
  */
 
 static uint32_t escaped_char(const char **at, const char *end)

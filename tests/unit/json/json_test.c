@@ -71,7 +71,7 @@ static bool good(struct str text)
     return json_read(at_the_edge(text), NULL, NULL, 0, NULL, NULL, NULL) == RC_OK;
 }
 
-/* --- Tables ----------------------------------------------------------------------------
+/* --- Tables -------------------------------------------------------------------------
  */
 
 static const char *const accepted[] = {
@@ -358,8 +358,7 @@ TEST(a_nul_byte_is_white_space_nowhere_and_a_control_character_in_strings)
     OK(!good((struct str){NULL, 0}));
 }
 
-/* --- Everything, generated
- * --------------------------------------------------------------- */
+/* --- Everything, generated ---------------------------------------------------------- */
 
 /* The places that a byte may stand in; '%' is where it is put. */
 static const char *const contexts[] = {
@@ -735,8 +734,7 @@ TEST_SLOW(random_texts_whole_and_damaged, 60)
     buf_done(&b);
 }
 
-/* --- Depth
- * ------------------------------------------------------------------------------ */
+/* --- Depth -------------------------------------------------------------------------- */
 
 static void nest(struct buf *b, unsigned n, const char *open, const char *close)
 {
@@ -809,8 +807,7 @@ TEST(depth_costs_no_stack)
     EQ_INT(pthread_join(thread, NULL), 0);
 }
 
-/* --- Keys
- * ------------------------------------------------------------------------------- */
+/* --- Keys --------------------------------------------------------------------------- */
 
 static enum rc read_unique(struct str text, struct json_err *e)
 {
@@ -921,6 +918,26 @@ TEST(large_objects_in_large_objects_keep_their_keys_apart)
     buf_done(&b);
 }
 
+TEST(large_objects_side_by_side_do_not_know_each_other)
+{
+    struct buf b;
+
+    buf_init(&b, AREA);
+    for (int twice = 0; twice < 2; twice++) {
+        buf_reset(&b);
+        (void)buf_char(&b, '[');
+        for (int object = 0; object < 200; object++) {
+            (void)buf_z(&b, object ? ",{" : "{");
+            for (int i = 0; i < 40; i++)
+                (void)buf_fmt(&b, i ? ",\"k%d\":{}" : "\"k%d\":{}", i);
+            (void)buf_z(&b, twice && object == 199 ? ",\"k3\":0}" : "}");
+        }
+        (void)buf_char(&b, ']');
+        EQ_RC(read_unique(buf_peek(&b), NULL), twice ? RC_INVALID : RC_OK);
+    }
+    buf_done(&b);
+}
+
 TEST(many_keys_take_time_in_proportion)
 {
     struct buf b;
@@ -940,8 +957,7 @@ TEST(many_keys_take_time_in_proportion)
     buf_done(&b);
 }
 
-/* --- Wants
- * ------------------------------------------------------------------------------- */
+/* --- Wants -------------------------------------------------------------------------- */
 
 enum { W_ID, W_BODY, W_MODEL, W_OPT, W_DEEP, W_INPUT, W_N };
 
@@ -1084,8 +1100,7 @@ TEST(thirty_two_members_nested_eight_deep)
     buf_done(&b);
 }
 
-/* --- Walking
- * ------------------------------------------------------------------------------ */
+/* --- Walking ------------------------------------------------------------------------ */
 
 TEST(scalars_and_nothing_have_no_members)
 {
@@ -1134,8 +1149,7 @@ TEST(walking_what_was_never_checked_stays_inside_and_ends)
     }
 }
 
-/* --- Strings
- * ------------------------------------------------------------------------------ */
+/* --- Strings ------------------------------------------------------------------------ */
 
 TEST(strings_are_unescaped)
 {
@@ -1233,8 +1247,11 @@ TEST(strings_that_say_the_same_are_equal_and_hash_alike)
 
 TEST(long_escaped_strings_hash_like_plain_ones)
 {
+    static const char *const plain_of[] = {"x", "\xe2\x82\xac", "\xf0\x9f\x98\x80"};
+    static const char *const escaped_of[] = {"\\u0078", "\\u20AC", "\\ud83d\\ude00"};
     struct buf plain, escaped;
 
+    dice_state = 5;
     buf_init(&plain, AREA);
     buf_init(&escaped, AREA);
     for (int n = 0; n < 1200; n++) {
@@ -1243,8 +1260,10 @@ TEST(long_escaped_strings_hash_like_plain_ones)
         (void)buf_char(&plain, '"');
         (void)buf_char(&escaped, '"');
         for (int i = 0; i < n; i++) {
-            (void)buf_z(&plain, i % 3 ? "x" : "\xe2\x82\xac");
-            (void)buf_z(&escaped, i % 3 ? "x" : i % 2 ? "\\u20ac" : "\xe2\x82\xac");
+            unsigned c = dice(3);
+
+            (void)buf_z(&plain, plain_of[c]);
+            (void)buf_z(&escaped, dice(2) ? plain_of[c] : escaped_of[c]);
         }
         (void)buf_char(&plain, '"');
         (void)buf_char(&escaped, '"');
@@ -1287,8 +1306,7 @@ TEST(whole_numbers)
     }
 }
 
-/* --- Writing
- * ------------------------------------------------------------------------------- */
+/* --- Writing ------------------------------------------------------------------------ */
 
 TEST(one_line_takes_out_line_ends_and_nothing_else)
 {
