@@ -31,13 +31,14 @@ void walk_file(struct walk *w, int fd, const char *path, uint32_t generation,
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* advice; may fail */
 }
 
+/* To n bytes at least; to WINDOW when the file has so much. */
 static enum rc grow(struct walk *w, size_t n, struct err *e)
 {
     uint8_t *p;
 
     if (n <= w->win_cap)
         return RC_OK;
-    n = n > WINDOW ? n : WINDOW;
+    n = (size_t)u64_max(n, u64_min(WINDOW, w->end - w->at));
     p = mem_resize(w->win, n);
     if (!p)
         return err_set(e, RC_NOMEM, "no memory for a record of %zu bytes in '%s'", n,
