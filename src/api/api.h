@@ -20,6 +20,9 @@ struct api_opts {
     uint64_t max_file_bytes;        /* 0: LIMIT_FILE_BYTES */
     int64_t min_window, max_window; /* seconds; 0: 1 s and 30 d */
     int64_t file_expires; /* default expiry of purpose batch, seconds; 0: never */
+    const char *const
+        *models; /* names for /v1/models, NULL-terminated; copied; NULL: none
+                  */
 };
 
 struct api *api_new(const struct api_opts *o);

@@ -54,6 +54,11 @@ enum rc rc_of_errno(int errnum)
         return RC_NOSPACE;
     case ENOENT:
         return RC_NOTFOUND;
+    case ENOTDIR:
+    case EISDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+        return RC_INVALID;
     case EACCES:
     case EPERM:
     case EROFS:

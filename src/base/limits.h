@@ -43,6 +43,20 @@
 #define LIMIT_BATCH_LIST 100
 #define LIMIT_FILE_LIST  10000
 
+/* A request head: 32 KiB and 64 lines are four times what SDKs and proxies together send;
+ * 10 s from its first byte to its last, and then 1,000 bytes of body a second once 30 s
+ * have gone, keep out those that hold connections and send nothing. */
+#define LIMIT_HEAD_BYTES   (32u << 10)
+#define LIMIT_HEAD_FIELDS  64
+#define LIMIT_HEAD_SECONDS 10
+#define LIMIT_BODY_GRACE   30   /* seconds */
+#define LIMIT_BODY_RATE    1000 /* bytes a second */
+
+/* A form: 16 KiB hold any file name in percent-encoding several times over; the API's
+ * forms have at most a handful of fields, 64 as the head's lines have. */
+#define LIMIT_MULTIPART_HEAD  (16u << 10)
+#define LIMIT_MULTIPART_PARTS 64
+
 #define LIMIT_FILENAME  255 /* NAME_MAX; names are data, never paths */
 #define LIMIT_MODEL     256
 #define LIMIT_UPSTREAMS 256

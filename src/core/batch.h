@@ -4,7 +4,7 @@
  *
  *                       VALID              DRAINED              PUBLISHED
  *      validating ----------> in_progress ----------> finalizing ----------> completed
- *       |    |                  |     |                   |  (closing = expire) expired
+ *       |    |                  |     |                   |  expired (after EXPIRE)
  *       |    | CANCEL           |     | EXPIRE            ^
  *       |    v                  |     +-------------------+
  *       |  cancelling <---------+ CANCEL
@@ -13,14 +13,15 @@
  *       | INVALID
  *       +--------------> failed
  *
- *   event      from                      to           by
- *   VALID      validating                in_progress  intake: every line is good
- *   INVALID    validating                failed       intake: errors are filled in
- *   CANCEL     validating, in_progress   cancelling   POST /v1/batches/{id}/cancel
- *   EXPIRE     in_progress               finalizing   the engine, at expires_at
- *   DRAINED    in_progress               finalizing   the engine: every line has its
- * answer PUBLISHED  finalizing                completed    finish, in one transaction
- * with the files finalizing (EXPIRE led)   expired cancelling                cancelled
+ *   event      from                     to           by
+ *   VALID      validating               in_progress  intake: every line is good
+ *   INVALID    validating               failed       intake: errors are filled in
+ *   CANCEL     validating, in_progress  cancelling   POST /v1/batches/{id}/cancel
+ *   EXPIRE     in_progress              finalizing   the engine, at expires_at
+ *   DRAINED    in_progress              finalizing   the engine: every line has its answer
+ *   PUBLISHED  finalizing               completed    finish: one transaction with the files
+ *              finalizing, after EXPIRE expired
+ *              cancelling               cancelled
  *
  * Everything else is refused with RC_CONFLICT and changes nothing: whoever closes a batch
  * first decides how it ends.  Terminal states are never left; a timestamp once set is
@@ -82,9 +83,10 @@ struct batch {
     struct id project; /* "" until keys exist: everything belongs to one project */
     enum endpoint endpoint;
     enum batch_status status;
-    bool expiring;   /* EXPIRE led to finalizing: it ends as expired */
-    bool has_usage;  /* some answer told its usage */
-    char window[16]; /* completion_window as sent: "24h" */
+    bool expiring;      /* EXPIRE led to finalizing: it ends as expired */
+    bool input_missing; /* no such file when it was made: it will fail */
+    bool has_usage;     /* some answer told its usage */
+    char window[16];    /* completion_window as sent: "24h" */
     int64_t created_at, in_progress_at, expires_at, finalizing_at, completed_at,
         failed_at, expired_at, cancelling_at, cancelled_at; /* wall seconds; 0 is null */
     int64_t output_expires_after; /* seconds; 0: the result files do not expire */

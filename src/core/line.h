@@ -40,21 +40,32 @@ struct line {
     struct str model;     /* raw JSON string or .p NULL */
     uint32_t inputs;      /* embedding inputs: elements of `input` when it is an array of
                              strings or arrays, else 1; 0 for other endpoints */
+    enum endpoint endpoint; /* that its url names */
 };
 
 struct line_error {
     enum line_fault fault;
     const char *param; /* constant: "body.stream"; NULL is null */
     char message[400]; /* the real API's words where known */
+    const char
+        *reason; /* constant: what is wrong with the JSON; NULL with other faults */
+    size_t at;   /* the byte of the line, from 1, where it is wrong */
 };
 
 /*
  * Judges one line on its own: JSON, types, method, url, stream.  What needs the other
  * lines (duplicates, one model a file) is the scan's (engine/intake.h).  The first fault
- * counts. RC_OK: *ret borrows from text.  RC_INVALID: *e tells.
+ * counts.  ENDPOINT_COUNT: any endpoint will do.
+ * RC_OK: *ret borrows from text.  RC_INVALID: *e tells.  RC_NOMEM.
  */
 NODISCARD enum rc line_read(struct str text, enum endpoint ep, struct line *ret,
                             struct line_error *e);
 
-/* Only the spans of a line that line_read accepted before; panics when it is not one. */
+/* Only the spans of a line that line_read accepted before (inputs is 0, endpoint is
+ * ENDPOINT_COUNT); panics when it is not one. */
 void line_reread(struct str text, struct line *ret);
+
+/* Copies a raw JSON string without its quotes for a message, cut with "..." where it
+ * would not fit.  It stays escaped, so that no control character gets to a terminal or a
+ * log. */
+void line_quote(struct str raw, char *dst, size_t cap);

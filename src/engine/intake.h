@@ -4,19 +4,20 @@
  *
  * Also what `batchd check` runs, so that what it says is what the server would do.
  * Threads: a worker (it reads a whole file).
- * Memory:  8 bytes a line for custom_ids, one window; whatever the file's size.
+ * Memory:  16 bytes a line for custom_ids at a load of 60 to 85 %, and one window.
  */
 #pragma once
 
 #include "core/line.h"
 #include "json/jsonl.h"
 #include "store/index.h"
+#include "base/limits.h"
 
 #include <stdatomic.h>
 
 struct intake_rules {
     enum endpoint endpoint;
-    bool any_endpoint; /* check without --endpoint: the first line's url rules */
+    bool any_endpoint; /* check without --endpoint: the first good line's url rules */
     bool many_models; /* configured extension; refused by default, as the real API does */
     uint32_t max_lines;    /* 0: LIMIT_LINES */
     uint32_t max_inputs;   /* embeddings; 0: LIMIT_EMBEDDING_INPUTS */
@@ -32,13 +33,18 @@ struct intake_fault {
     const char *code;    /* constant */
     const char *param;   /* constant; NULL is null */
     const char *message; /* valid during the call */
+    const char *reason;  /* constant: what is wrong with the JSON, for people; or NULL */
+    size_t at;           /* with reason: the byte of the line, from 1 */
 };
 typedef void intake_fault_fn(void *ctx, const struct intake_fault *f);
 
 struct intake_result {
-    uint32_t requests; /* lines that hold one */
-    uint32_t faults;   /* all of them, also those not kept by anyone */
-    char model[257];   /* unescaped, of the first request; "" when the body names none */
+    uint32_t requests;           /* lines that hold one */
+    uint32_t faults;             /* all of them, also those not kept by anyone */
+    char model[LIMIT_MODEL + 1]; /* unescaped, of the first request that names one that
+                                    is known; "" when none does */
+    enum endpoint endpoint;      /* that of the rules, or the one found (any_endpoint);
+                                    ENDPOINT_COUNT: none was found */
 };
 
 /*

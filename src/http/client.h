@@ -44,7 +44,8 @@ enum http_fate {
     HTTP_TIMEOUT,    /* no progress within the call's limits */
     HTTP_TOO_LARGE,  /* the answer's body exceeds the cap */
     HTTP_GARBLED,    /* not HTTP, or framing that cannot be */
-    HTTP_ABORTED     /* by http_client_free; not by http_cancel (which calls nothing) */
+    HTTP_ABORTED     /* by http_client_free, which takes no new call; not by http_cancel
+                        (which calls nothing) */
 };
 
 struct http_call;
@@ -56,14 +57,15 @@ struct http_call {
     const char *path;   /* behind the base URL: "/chat/completions"; NULL-terminated */
     const char *method; /* "POST" or "GET" */
     struct str body;
-    char request_id[96];    /* sent as X-Request-Id when not "" */
+    char request_id[96];    /* sent as X-Request-Id when not "" and printable ASCII */
     usec_t connect_timeout; /* 0: 5 s */
     usec_t idle_timeout;    /* no byte in or out for so long; 0: none */
     usec_t total_timeout;   /* 0: none */
-    size_t max_body;
+    size_t max_body;        /* 0: LIMIT_ANSWER_BYTES */
     http_done_fn *done;
 
-    /* the outcome; valid inside done, answer until the next start or http_call_done */
+    /* the outcome; valid inside done, answer until the next start or http_call_done;
+     * all but fate and reason are empty unless ANSWERED */
     enum http_fate fate;
     long status;
     struct buf answer;  /* init'ed by http_call_init; memory kept between calls */
@@ -83,7 +85,9 @@ NODISCARD enum rc http_client_new(struct loop *l, const struct http_client_opts 
 struct http_client *
 http_client_free(struct http_client *c); /* running calls end ABORTED */
 
-/* RC_INVALID: the URL is not http(s)://host[:port][/path] or names credentials. */
+/* RC_INVALID: the URL is not http(s)://host[:port][/path] or names credentials, or a
+ * header line is malformed.  POST sends Content-Type: application/json unless headers say
+ * otherwise.  Not freed inside `done`; before or after its client, both is fine. */
 NODISCARD enum rc http_target_new(struct http_client *c, const struct http_target_opts *o,
                                   struct http_target **ret, struct err *e);
 struct http_target *http_target_free(struct http_target *t); /* no call may be using it */

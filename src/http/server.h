@@ -10,8 +10,13 @@
  * Owns:    connections; a request lives until its reply was sent and `close` ran.
  * Threads: as said at each callback.  Slow clients cost a connection, never a thread.
  * Errors:  a request that is not HTTP, too large or too slow never reaches `serve`; the
- * server answers with `on_error`'s body (the API's error envelope), so that every refusal
- *          looks alike.
+ * server answers with `on_error`'s body (the API's error envelope) and closes, so that
+ * every refusal looks alike.  All but what libmicrohttpd refuses by itself with a little
+ * HTML and no request id: a Content-Length that is no number, a line without a colon, a
+ * broken chunk, a head that does not fit 64 KiB, another version of HTTP.
+ *
+ * Answers to chunked requests close the connection (see add_headers in server.c), as do
+ * all once draining has begun.
  */
 #pragma once
 
@@ -39,11 +44,11 @@ struct http_handler {
     /* Whole body is there.  On a worker. */
     void (*serve)(void *ctx, struct http_request *rq);
     /* The request is over (answered, refused or the client went away): free the user
-     * data. */
+     * data.  On a connection thread. */
     void (*close)(void *ctx, struct http_request *rq);
     /* Fills body with the error envelope for a refusal of the server's own: 400, 408,
      * 411, 413, 414, 415, 431, 500, 503.  Content-Type application/json is set by the
-     * server. */
+     * server.  Any thread; must not block; at most 4 KiB. */
     void (*on_error)(void *ctx, int status, const char *message, struct buf *body);
 };
 
@@ -51,7 +56,7 @@ struct http_server_opts {
     const char *listen;       /* "127.0.0.1:8080", "[::1]:0"; port 0 picks a free one */
     unsigned io_threads;      /* connection threads; 0: 2 */
     unsigned workers;         /* threads for `serve`; 0: 4 */
-    unsigned max_connections; /* 0: 8192 (lowered to the fd limit) */
+    unsigned max_connections; /* 0: 8192; lowered to half the fd limit */
     unsigned idle_seconds;    /* no byte for so long closes the connection; 0: 60 */
 };
 
@@ -63,6 +68,7 @@ NODISCARD enum rc http_server_new(const struct http_server_opts *o,
 unsigned http_server_port(const struct http_server *s);
 /* No new connections; requests under way get up to `seconds` to be answered. */
 void http_server_drain(struct http_server *s, unsigned seconds);
+/* Waits until whatever was given to `serve` has been replied to; closes the rest. */
 struct http_server *http_server_free(struct http_server *s);
 
 struct str http_method(const struct http_request *rq);
@@ -77,6 +83,9 @@ uint64_t http_body_bytes(const struct http_request *rq); /* streamed or kept */
 const char *
 http_request_id(const struct http_request *rq); /* "req_" + 32 hex; also sent as
                                                    x-request-id on every answer */
+/* In `open` only: what on_error is told when the body is over its plan, instead of a
+ * plain sentence; borrowed until `close`. */
+void http_set_too_large(struct http_request *rq, const char *why);
 void http_set_user(struct http_request *rq, void *user);
 void *http_user(const struct http_request *rq);
 

@@ -41,6 +41,7 @@ struct json_limits {
 struct json_err {
     size_t offset;      /* of the first byte that is wrong */
     const char *reason; /* a constant: "unescaped control character in a string" */
+    struct str key;     /* raw: the key that is there twice; else .p is NULL */
 };
 
 /*
@@ -54,8 +55,9 @@ struct json_want {
 };
 
 /*
- * Checks the text (one value with white space around it, nothing else) and fills vals[i]
- * for wants[i]; n_wants <= 32, wants nest at most 8 deep.  top may be NULL.  One pass.
+ * Checks the text (one value with white space around it, nothing else; under 1 GiB) and
+ * fills vals[i] for wants[i]; n_wants <= 32, wants nest at most 8 deep.  top and e may be
+ * NULL.  One pass.  Failed: every value is JSON_NONE.  RC_NOMEM only with unique_keys.
  */
 NODISCARD enum rc json_read(struct str text, const struct json_limits *limits,
                             const struct json_want *wants, size_t n_wants,
@@ -78,6 +80,12 @@ bool json_next(struct json_iter *it, struct str *key, struct json_val *v);
 NODISCARD enum rc json_unescape(struct str raw, struct buf *dst);
 /* Does the raw string (with quotes) say exactly `want`?  Compares unescaped. */
 bool json_str_is(struct str raw, struct str want);
+/* Two raw strings: do they say the same?  A lone surrogate is only itself. */
+bool json_str_eq(struct str a, struct str b);
+/* XXH3 of what a raw string says: equal for two that json_str_eq. */
+uint64_t json_str_hash(struct str raw, uint64_t seed);
+/* Characters (code points) that a raw string says. */
+size_t json_str_len(struct str raw);
 /* A whole number without fraction or exponent; RC_INVALID / RC_LIMIT. */
 NODISCARD enum rc json_u64(const struct json_val *v, uint64_t *ret);
 

@@ -6,7 +6,8 @@
  * Threads: one scanner, one thread.
  * Errors:  a line over the limit comes with `too_long` set and text.n == 0: the rest of
  * it is passed over and the walk goes on.  RC_IO (or whatever read returned): the scanner
- *          is dead.  RC_NOTFOUND is the end of the file.
+ *          is dead.  RC_NOTFOUND is the end of the file and nothing else: when read
+ *          returns it, RC_IO comes out.  RC_LIMIT: more than 2^32 - 2 lines.
  *
  * CRLF and LF end a line, the last one needs neither; a UTF-8 byte order mark at the
  * start of the file is passed over.  Blank lines (white space only) are reported like

@@ -93,8 +93,8 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
 enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
                               enum outcome_class cls, usec_t retry_after, usec_t now);
 
-/* The call of a ticket was given up by us: nothing is learnt, the line is forgotten (its batch is
- * closed) or kept for another try. */
+/* The call of a ticket was given up by us: nothing is learnt, the line is forgotten (its
+ * batch is closed) or kept for another try. */
 void sched_aborted(struct sched *s, const struct sched_ticket *t, usec_t now);
 
 /* An upstream that wants a health probe now (GET, costs nothing); false: none.  The

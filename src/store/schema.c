@@ -38,6 +38,8 @@ static const char *const steps[] = {
     "  endpoint TEXT NOT NULL,"
     "  status TEXT NOT NULL,"
     "  expiring INTEGER NOT NULL CHECK (expiring IN (0, 1)),"
+    "  input_missing INTEGER NOT NULL CHECK (input_missing IN (0, 1)),"
+    "  output_expires_after INTEGER NOT NULL,"
     "  completion_window TEXT NOT NULL,"
     "  input_file TEXT NOT NULL,"
     "  output_file TEXT,"

@@ -309,10 +309,10 @@ enum rc rows_file_known(struct conn *c, const char *id, bool *ret, struct err *e
     " output_file, error_file, created_at, in_progress_at, expires_at, finalizing_at,"   \
     " completed_at, failed_at, expired_at, cancelling_at, cancelled_at, total,"          \
     " completed, failed, usage_input, usage_cached, usage_output, usage_reasoning,"      \
-    " usage_total, model, errors, metadata"
+    " usage_total, model, errors, metadata, input_missing, output_expires_after"
 #define BATCH_VALUES                                                                     \
     "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,"   \
-    " ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29"
+    " ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31"
 
 /* Sums of tokens fill 64 bits without a sign; SQLite's have one: the bits stay. */
 static void bind_usage(sqlite3_stmt *st, int i, const struct batch *b)
@@ -353,6 +353,8 @@ static void bind_batch(sqlite3_stmt *st, const struct batch *b)
     bind_text(st, 27, b->model);
     bind_text(st, 28, b->errors);
     bind_text(st, 29, b->metadata);
+    bind_int(st, 30, b->input_missing);
+    bind_int(st, 31, b->output_expires_after);
 }
 
 static bool names_of_row(sqlite3_stmt *st, struct batch *b)
@@ -390,33 +392,34 @@ static enum rc batch_of_row(sqlite3_stmt *st, struct batch *ret, struct err *e)
     b.model = col_dup(st, 26);
     b.errors = col_dup(st, 27);
     b.metadata = col_dup(st, 28);
+    b.input_missing = col_int(st, 29) != 0;
+    b.output_expires_after = col_int(st, 30);
     *ret = b;
     return RC_OK;
 }
 
-/* A batch must not be made of a file that is gone, or is going while this is asked. */
-static enum rc check_input(struct conn *c, const struct batch *b, struct err *e)
+/* Is the input gone, or going, at the moment the batch is made?  Said in the same
+ * transaction: a file deleted later is still the batch's. */
+static enum rc look_for_input(struct conn *c, struct batch *b, struct err *e)
 {
     int64_t seq;
     enum rc rc = seq_of(c, "SELECT seq FROM files WHERE id = ?1 AND deleted_at IS NULL",
-                        b->input_file.z, &seq, NULL);
+                        b->input_file.z, &seq, e);
 
-    if (rc == RC_NOTFOUND)
-        err_set(e, rc, "there is no file '%s'", b->input_file.z);
-    else if (rc != RC_OK)
-        err_set(e, rc, "cannot look for file '%s'", b->input_file.z);
-    return rc;
+    b->input_missing = rc == RC_NOTFOUND;
+    return rc == RC_NOTFOUND ? RC_OK : rc;
 }
 
 enum rc rows_batch_add(struct conn *c, const struct batch *b, struct err *e)
 {
+    struct batch row = *b; /* borrows what b owns */
     sqlite3_stmt *st;
     enum rc rc;
 
-    TRY(check_input(c, b, e));
+    TRY(look_for_input(c, &row, e));
     TRY(conn_stmt(c, "INSERT INTO batches (" BATCH_COLUMNS ") VALUES (" BATCH_VALUES ")",
                   &st, e));
-    bind_batch(st, b);
+    bind_batch(st, &row);
     rc = conn_run(c, st, NULL, e);
     if (rc == RC_CONFLICT)
         err_set(e, rc, "there is a batch '%s' already", b->id.z);

@@ -71,6 +71,7 @@ struct store_ops {
 
     /* RC_NOTFOUND: its input file is unknown or deleted.  RC_CONFLICT: the id is taken,
      * as with file_add. */
+    /* Sets the row's input_missing when no such file stands at that moment. */
     enum rc (*batch_add)(void *self, const struct batch *b, struct err *e);
     enum rc (*batch_get)(void *self, const char *id, struct batch *ret, struct err *e);
     /* Newest first.  RC_NOTFOUND: `after` names no batch.  As file_list for ownership. */

@@ -380,19 +380,26 @@ TEST(a_batch_without_anything_optional_comes_back_so)
     store_close(s);
 }
 
-TEST(a_batch_needs_an_input_file_that_is_there)
+TEST(a_batch_remembers_whether_its_input_stood_when_it_was_made)
 {
     struct store *s = conformance_open(false);
     struct id input = c_add_file(s, 1, "batch"), none = id_make(ID_FILE);
-    struct batch b = c_batch(&none), got;
-    struct err e;
+    struct batch early = c_batch(&input), without = c_batch(&none),
+                 late = c_batch(&input), got;
 
-    EQ_RC(s->ops->batch_add(s->self, &b, &e), RC_NOTFOUND);
-    OK(strstr(e.text, none.z));
+    EQ_RC(s->ops->batch_add(s->self, &early, NULL), RC_OK);
+    EQ_RC(s->ops->batch_add(s->self, &without, NULL), RC_OK);
     EQ_RC(s->ops->file_delete(s->self, input.z, 5, NULL), RC_OK);
-    b = c_batch(&input);
-    EQ_RC(s->ops->batch_add(s->self, &b, &e), RC_NOTFOUND);
-    EQ_RC(s->ops->batch_get(s->self, b.id.z, &got, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->batch_add(s->self, &late, NULL), RC_OK);
+    EQ_RC(s->ops->batch_get(s->self, early.id.z, &got, NULL), RC_OK);
+    OK(!got.input_missing);
+    batch_done(&got);
+    EQ_RC(s->ops->batch_get(s->self, without.id.z, &got, NULL), RC_OK);
+    OK(got.input_missing);
+    batch_done(&got);
+    EQ_RC(s->ops->batch_get(s->self, late.id.z, &got, NULL), RC_OK);
+    OK(got.input_missing);
+    batch_done(&got);
     store_close(s);
 }
 

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fault: which request fails, and how: the kinds, their rates and the schedule.  Pure.
+ *
+ * A decision is a function of the seeded hash of the body and of how often that body was
+ * seen before, so that the same requests meet the same faults in every run, in whatever
+ * order they come.  `refuse` happens before there is a body: it goes by the number of the
+ * connection.
+ */
+#pragma once
+
+#include "base/err.h"
+#include "base/str.h"
+
+/* X(NAME, text, early, good, doc)  early: happens without work, takes no slot;
+ * good: a correct client gets the whole true answer. */
+#define SIM_FAULTS(X)                                                                    \
+    X(NONE, "none", false, true, "")                                                     \
+    X(STATUS, "status", true, false, "that HTTP status with an error object")            \
+    X(REFUSE, "refuse", true, false, "accept, then RST before reading (by connection)")  \
+    X(RESET, "reset", true, false, "RST after the request was read")                     \
+    X(RESET_BODY, "reset-body", false, false, "RST in the middle of the answer's body")  \
+    X(CLOSE_HEAD, "close-head", false, false, "FIN in the middle of the answer's head")  \
+    X(CLOSE_BODY, "close-body", false, false, "FIN in the middle of the answer's body")  \
+    X(STALL, "stall", true, false, "read the request and never answer")                  \
+    X(STALL_BODY, "stall-body", false, false, "half of the body, then nothing more")     \
+    X(SLOW, "slow", false, true, "the answer at --slow-rate bytes a second")             \
+    X(GARBAGE, "garbage", true, false, "bytes that are not HTTP, then FIN")              \
+    X(HTML, "html", true, false, "200 with a page of HTML")                              \
+    X(NOT_JSON, "not-json", true, false, "200 with text called application/json")        \
+    X(TRUNCATED_JSON, "truncated-json", false, false,                                    \
+      "half of the JSON, its length told right")                                         \
+    X(INVALID_UTF8, "invalid-utf8", false, false, "bytes in a string that are no UTF-8") \
+    X(NUL, "nul", false, false, "a NUL byte in a string")                                \
+    X(HUGE, "huge", false, false, "a body of --huge-bytes")                              \
+    X(LONG_LENGTH, "long-length", false, false,                                          \
+      "Content-Length above what comes, then FIN")                                       \
+    X(SHORT_LENGTH, "short-length", false, false,                                        \
+      "Content-Length below what comes, then on")                                        \
+    X(BAD_CHUNK, "bad-chunk", false, false, "a chunk size that is no number")            \
+    X(HTTP09, "http09", false, false, "the body alone, without a head, then FIN")        \
+    X(GZIP, "gzip", false, false, "Content-Encoding: gzip that nobody asked for")        \
+    X(EMPTY, "empty", true, false, "200 with an empty body")                             \
+    X(HTTP10_CLOSE, "http10-close", false, true, "HTTP/1.0, the body ends with the FIN") \
+    X(MULTI_LINE, "multi-line", false, true, "the JSON printed over many lines")         \
+    X(SWITCH_100, "switch-100", false, true, "100 Continue first, then the answer")      \
+    X(DUP_HEADER, "dup-header", false, true, "every header twice")                       \
+    X(BIG_HEAD, "big-head", false, false, "a head of --big-head-bytes")
+
+enum sim_fault {
+#define X(name, text, early, good, doc) SIM_FAULT_##name,
+    SIM_FAULTS(X)
+#undef X
+        SIM_FAULT_COUNT
+};
+
+struct sim_hit {
+    enum sim_fault kind;
+    unsigned status; /* of SIM_FAULT_STATUS */
+};
+
+#define SIM_MIX_MAX 64
+struct sim_mix {
+    unsigned n;
+    struct {
+        struct sim_hit hit;
+        double rate;
+    } row[SIM_MIX_MAX];
+    double refuse, sum;
+};
+
+#define SIM_SCHEDULE_MAX 32
+struct sim_schedule {
+    unsigned n;
+    struct sim_window {
+        usec_t from, to; /* since the start */
+        bool down;       /* nobody listens; else every request has `hit` */
+        struct sim_hit hit;
+    } row[SIM_SCHEDULE_MAX];
+};
+
+const char *sim_fault_name(enum sim_fault f);
+const char *sim_fault_doc(enum sim_fault f);
+bool sim_fault_early(enum sim_fault f);
+bool sim_fault_good(enum sim_fault f);
+/* "429", "reset-body"; NULL-terminated into dst, which is returned */
+const char *sim_hit_text(struct sim_hit hit, char dst[24]);
+
+/* "429=0.1,reset=2%": adds to the mix. */
+NODISCARD enum rc sim_mix_parse(struct str spec, struct sim_mix *mix, struct err *e);
+/* "down@10s+5s,429@1m+10s": adds to the schedule. */
+NODISCARD enum rc sim_schedule_parse(struct str spec, struct sim_schedule *s,
+                                     struct err *e);
+
+struct sim_hit sim_mix_pick(const struct sim_mix *mix, uint64_t hash, uint32_t attempt);
+bool sim_mix_refuses(const struct sim_mix *mix, uint64_t seed, uint64_t connection);
+/* The window of a fault that `t` (since the start) is in; NULL: none.  Not of `down`. */
+const struct sim_window *sim_schedule_at(const struct sim_schedule *s, usec_t t);
+
+/* A well mixed 64-bit function (Stafford's variant 13 of the MurmurHash3 finalizer). */
+static inline uint64_t sim_mix64(uint64_t x)
+{
+    x ^= x >> 30;
+    x *= 0xbf58476d1ce4e5b9u;
+    x ^= x >> 27;
+    x *= 0x94d049bb133111ebu;
+    return x ^ x >> 31;
+}

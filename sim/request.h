@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * request: what one request asks for: its route, and the few members of its body that
+ * decide the answer's size and shape.  Pure.
+ *
+ * Owns:    nothing; spans borrow from the request's bytes (sim_request_move when those
+ *          move).
+ */
+#pragma once
+
+#include "json/json.h"
+#include "sim/options.h"
+
+/* X(NAME, method, path): the work comes first, SIM_MODEL's path is a prefix. */
+#define SIM_ROUTES(X)                                                                    \
+    X(CHAT, "POST", "/v1/chat/completions")                                              \
+    X(COMPLETIONS, "POST", "/v1/completions")                                            \
+    X(EMBEDDINGS, "POST", "/v1/embeddings")                                              \
+    X(RESPONSES, "POST", "/v1/responses")                                                \
+    X(MODERATIONS, "POST", "/v1/moderations")                                            \
+    X(MODELS, "GET", "/v1/models")                                                       \
+    X(MODEL, "GET", "/v1/models/")                                                       \
+    X(HEALTH, "GET", "/health")                                                          \
+    X(METRICS, "GET", "/metrics")                                                        \
+    X(ORACLE, "GET", "/oracle")                                                          \
+    X(COUNTS, "GET", "/oracle/counts")
+
+enum sim_route {
+#define X(name, method, path) SIM_##name,
+    SIM_ROUTES(X)
+#undef X
+        SIM_ROUTE_COUNT,
+    SIM_NO_PATH = SIM_ROUTE_COUNT,
+    SIM_NO_METHOD /* the path is known, by another method */
+};
+
+#define SIM_CHOICES_MAX 4096u
+
+struct sim_request {
+    enum sim_route route;
+    struct str body;
+    uint64_t hash; /* seeded, of the body */
+    uint32_t crc;  /* sim_crc32 of the body */
+
+    /* from here on after sim_request_read */
+    struct str model;      /* a JSON string with its quotes */
+    struct json_val input; /* messages, prompt or input */
+    bool list;             /* input holds several prompts */
+    uint32_t choices;      /* answers of the list: choices, vectors, verdicts */
+    uint64_t prompt_tokens, output_tokens; /* output: of one choice */
+    bool capped;                           /* the request's limit cut the output */
+    bool base64;
+    uint64_t dims;
+};
+
+struct sim_refusal {
+    unsigned status;
+    const char *param; /* NULL: none */
+    char text[160];
+};
+
+enum sim_route sim_route_of(struct str method, struct str path);
+
+static inline bool sim_route_works(enum sim_route r) /* an endpoint of inference */
+{
+    return r <= SIM_MODERATIONS;
+}
+
+/* Sets route, body, hash and crc. */
+void sim_request_init(struct sim_request *rq, enum sim_route route, struct str body,
+                      uint64_t seed);
+/* RC_INVALID: *why is the 400 or 404 to answer. */
+NODISCARD enum rc sim_request_read(struct sim_request *rq, const struct sim_options *o,
+                                   struct sim_refusal *why);
+/* The bytes that the spans are in were copied from `from` to `to`. */
+void sim_request_move(struct sim_request *rq, const char *from, const char *to);
+
+/* How long the work takes. */
+usec_t sim_request_time(const struct sim_request *rq, const struct sim_options *o);

@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sim/server.h"
+#include "base/id.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "sim/conn.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Without descriptors, or while the port is taken, it is tried again so soon. */
+#define AGAIN_TIME (50 * USEC_PER_MS)
+
+#define ANSWER_MAX ((size_t)4 << 30)
+
+/* --- The listener --------------------------------------------------------------------
+ */
+
+static void on_accept(void *ctx, int fd, unsigned events);
+static void on_back(void *ctx, usec_t now);
+
+static void close_listener(struct sim_server *s)
+{
+    if (s->watch)
+        loop_unwatch(s->loop, s->watch);
+    if (s->fd >= 0)
+        close(s->fd);
+    s->watch = NULL;
+    s->fd = -1;
+}
+
+static enum rc bind_and_listen(struct sim_server *s)
+{
+    int one = 1;
+
+    /* TCP_NODELAY is inherited by what is accepted: one call less for each. */
+    if (setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) < 0 ||
+        setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) < 0 ||
+        bind(s->fd, (struct sockaddr *)&s->addr, s->addr_len) < 0 ||
+        listen(s->fd, 4096) < 0)
+        return rc_of_errno(errno);
+    /* Once more on the same port after a crash: it is read back here. */
+    if (getsockname(s->fd, (struct sockaddr *)&s->addr, &s->addr_len) < 0)
+        return rc_of_errno(errno);
+    return loop_watch(s->loop, s->fd, LOOP_IN, on_accept, s, &s->watch, NULL);
+}
+
+static enum rc open_listener(struct sim_server *s, struct err *e)
+{
+    enum rc rc;
+    int errnum;
+
+    s->fd = socket(s->addr.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    rc = s->fd < 0 ? rc_of_errno(errno) : bind_and_listen(s);
+    if (rc == RC_OK)
+        return RC_OK;
+    errnum = errno;
+    close_listener(s);
+    return err_sys(e, rc, errnum, "cannot listen on %s", s->o->listen);
+}
+
+/* "HOST:PORT", "[IPv6]:PORT" */
+static enum rc find_address(struct sim_server *s, struct err *e)
+{
+    const char *colon = strrchr(s->o->listen, ':');
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_PASSIVE | AI_NUMERICSERV};
+    struct addrinfo *found;
+    char host[256];
+    int gai;
+
+    if (!colon || !colon[1] ||
+        str_fmt(host, sizeof host, "%.*s", (int)(colon - s->o->listen), s->o->listen))
+        return err_set(e, RC_INVALID, "--listen: \"%s\" is not HOST:PORT", s->o->listen);
+    if (host[0] == '[' && host[strlen(host) - 1] == ']') {
+        host[strlen(host) - 1] = '\0';
+        memmove(host, host + 1, strlen(host));
+    }
+    gai = getaddrinfo(host[0] ? host : NULL, colon + 1, &hints, &found);
+    if (gai != 0)
+        return err_set(e, RC_INVALID, "--listen: \"%s\": %s", s->o->listen,
+                       gai_strerror(gai));
+    memcpy(&s->addr, found->ai_addr, found->ai_addrlen);
+    s->addr_len = found->ai_addrlen;
+    freeaddrinfo(found);
+    return RC_OK;
+}
+
+void sim_server_address(const struct sim_server *s, char *dst, size_t cap)
+{
+    char host[128], port[16];
+    bool v6 = s->addr.ss_family == AF_INET6;
+
+    if (getnameinfo((const struct sockaddr *)&s->addr, s->addr_len, host, sizeof host,
+                    port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+        PANIC("an address of our own has no name");
+    IGNORE(str_fmt(dst, cap, v6 ? "[%s]:%s" : "%s:%s", host, port)); /* "" if too long */
+}
+
+/* --- Connections ---------------------------------------------------------------------
+ */
+
+static void refuse(int fd)
+{
+    struct linger now = {.l_onoff = 1, .l_linger = 0};
+
+    IGNORE(setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now) < 0); /* FIN then */
+    close(fd);
+}
+
+static void take(struct sim_server *s, int fd)
+{
+    if (sim_mix_refuses(&s->o->faults, s->o->seed, s->accepted++)) {
+        sim_oracle_refused(s->oracle);
+        refuse(fd);
+        return;
+    }
+    if (sim_conn_new(s, fd) != RC_OK)
+        log_warn("sim.accept", "err=\"no memory for a connection\"");
+}
+
+static void on_accept(void *ctx, int fd, unsigned events)
+{
+    struct sim_server *s = ctx;
+
+    (void)events;
+    /* A bound, so that a flood of connections does not hold up those that are there. */
+    for (int i = 0; i < 256; i++) {
+        int got = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+        if (got >= 0) {
+            take(s, got);
+            continue;
+        }
+        if (errno == EAGAIN || errno == ECONNABORTED || errno == EINTR)
+            return;
+        /* Out of descriptors: the listener would be ready without end. */
+        IGNORE(loop_rewatch(s->loop, s->watch, 0)); /* then it spins, and works */
+        loop_timer_set(s->loop, &s->back, loop_now(s->loop) + AGAIN_TIME, on_back, s);
+        return;
+    }
+}
+
+/* --- Being down ----------------------------------------------------------------------
+ */
+
+static void on_back(void *ctx, usec_t now)
+{
+    struct sim_server *s = ctx;
+    struct err e;
+
+    if (s->fd >= 0) {
+        IGNORE(loop_rewatch(s->loop, s->watch, LOOP_IN)); /* the next turn tries again */
+        return;
+    }
+    if (now >= s->down_until && open_listener(s, &e) == RC_OK) {
+        log_info("sim.up", "down_until_us=%lld", (long long)(s->down_until - s->started));
+        return;
+    }
+    loop_timer_set(s->loop, &s->back,
+                   now < s->down_until ? s->down_until : now + AGAIN_TIME, on_back, s);
+}
+
+static void go_down(struct sim_server *s, usec_t until)
+{
+    close_listener(s);
+    list_each_safe (it, &s->conns)
+        sim_conn_close(list_entry(it, struct sim_conn, link), true);
+    if (until > s->down_until)
+        s->down_until = until;
+    loop_timer_set(s->loop, &s->back, s->down_until, on_back, s);
+}
+
+void sim_server_crash(struct sim_server *s)
+{
+    log_info("sim.crash", "back_in_ms=%lld", (long long)(s->o->poison_down / 1000));
+    sim_oracle_crashed(s->oracle);
+    s->meter = (struct sim_meter){.stopped = 0}; /* a new process counts from 0 */
+    go_down(s, loop_now(s->loop) + s->o->poison_down);
+}
+
+static void on_window(void *ctx, usec_t now)
+{
+    struct sim_server *s = ctx;
+
+    for (unsigned i = 0; i < s->o->schedule.n; i++) {
+        const struct sim_window *w = &s->o->schedule.row[i];
+        usec_t t = now - s->started;
+
+        if (w->down && t >= w->from && t < w->to)
+            go_down(s, s->started + w->to);
+    }
+}
+
+static void set_windows(struct sim_server *s)
+{
+    for (unsigned i = 0; i < s->o->schedule.n; i++)
+        if (s->o->schedule.row[i].down)
+            loop_timer_set(s->loop, &s->windows[i],
+                           s->started + s->o->schedule.row[i].from, on_window, s);
+}
+
+/* --- Life ----------------------------------------------------------------------------
+ */
+
+static void free_dead(struct sim_server *s)
+{
+    struct list *it;
+
+    while ((it = list_pop(&s->dead)))
+        sim_conn_free(list_entry(it, struct sim_conn, link));
+}
+
+static void on_tick(void *ctx, usec_t now)
+{
+    (void)now;
+    free_dead(ctx);
+}
+
+enum rc sim_server_new(const struct sim_options *o, struct loop *l,
+                       struct sim_server **ret, struct err *e)
+{
+    struct sim_server *s = mem_new(struct sim_server);
+    enum rc rc;
+
+    s->o = o;
+    s->loop = l;
+    s->fd = -1;
+    s->engine = sim_engine_new(l, o->concurrency, o->max_queued);
+    s->oracle = sim_oracle_new(o->oracle);
+    list_init(&s->conns);
+    list_init(&s->dead);
+    buf_init(&s->body, ANSWER_MAX);
+    buf_init(&s->spare, ANSWER_MAX);
+    buf_init(&s->out, ANSWER_MAX);
+    memset(s->filling, 'x', sizeof s->filling);
+    random_bytes(&s->id_state, sizeof s->id_state);
+    s->started = clock_mono();
+    rc = find_address(s, e);
+    if (rc == RC_OK)
+        rc = open_listener(s, e);
+    if (rc != RC_OK) {
+        IGNORE(sim_server_free(s)); /* always NULL */
+        return rc;
+    }
+    loop_on_tick(l, on_tick, s);
+    set_windows(s);
+    *ret = s;
+    return RC_OK;
+}
+
+struct sim_server *sim_server_free(struct sim_server *s)
+{
+    if (!s)
+        return NULL;
+    close_listener(s);
+    loop_timer_clear(s->loop, &s->back);
+    for (unsigned i = 0; i < COUNTOF(s->windows); i++)
+        loop_timer_clear(s->loop, &s->windows[i]);
+    list_each_safe (it, &s->conns)
+        sim_conn_close(list_entry(it, struct sim_conn, link), false);
+    free_dead(s);
+    IGNORE(sim_engine_free(s->engine)); /* always NULL, as is the next */
+    IGNORE(sim_oracle_free(s->oracle));
+    buf_done(&s->body);
+    buf_done(&s->spare);
+    buf_done(&s->out);
+    mem_free(s);
+    return NULL;
+}
+
+const char *sim_server_date(struct sim_server *s)
+{
+    int64_t sec = clock_wall_sec();
+    time_t t = (time_t)sec;
+    struct tm tm;
+
+    if (sec != s->date_sec && gmtime_r(&t, &tm)) {
+        s->date_sec = sec;
+        (void)strftime(s->date, sizeof s->date, "%a, %d %b %Y %H:%M:%S GMT", &tm);
+    }
+    return s->date;
+}

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/admin.h"
+#include "api/batches.h"
+#include "api/call.h"
+#include "api/files.h"
+#include "api/models.h"
+#include "base/limits.h"
+#include "base/mem.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+
+static const struct route routes[] = {
+    {"POST", "/v1/files", files_create, BODY_FILE},
+    {"GET", "/v1/files", files_list, BODY_NONE},
+    {"GET", "/v1/files/{id}", files_get, BODY_NONE},
+    {"DELETE", "/v1/files/{id}", files_delete, BODY_NONE},
+    {"GET", "/v1/files/{id}/content", files_content, BODY_NONE},
+    {"POST", "/v1/batches", batches_create, BODY_JSON},
+    {"GET", "/v1/batches", batches_list, BODY_NONE},
+    {"GET", "/v1/batches/{id}", batches_get, BODY_NONE},
+    {"POST", "/v1/batches/{id}/cancel", batches_cancel, BODY_NONE},
+    {"GET", "/v1/models", models_list, BODY_NONE},
+    {"GET", "/v1/models/{path}", models_get, BODY_NONE},
+    {"GET", "/healthz", admin_healthz, BODY_NONE},
+    {"GET", "/readyz", admin_readyz, BODY_NONE},
+    {"GET", "/metrics", admin_metrics, BODY_NONE},
+    {"GET", "/", admin_root, BODY_NONE},
+};
+
+size_t route_count(void)
+{
+    return COUNTOF(routes);
+}
+
+size_t route_number(const struct route *r)
+{
+    return (size_t)(r - routes);
+}
+
+struct count_route route_label(size_t route)
+{
+    return route < COUNTOF(routes)
+               ? (struct count_route){routes[route].method, routes[route].pattern}
+               : (struct count_route){"", ""};
+}
+
+/* --- Finding the route ---------------------------------------------------------------
+ */
+
+/* Takes the next segment, with the '/' before it, off *path. */
+static struct str segment(struct str *path)
+{
+    struct str rest = {path->p + 1, path->n - 1}, one = str_cut(&rest, '/');
+
+    path->p += 1 + one.n;
+    path->n -= 1 + one.n;
+    return (struct str){one.p, one.n};
+}
+
+static bool matches(const char *pattern, struct str path, struct str *ret_var)
+{
+    struct str want = str_of(pattern), var = {0};
+
+    while (want.n && path.n) {
+        struct str w = segment(&want), whole = path, got = segment(&path);
+
+        if (str_is(w, "{path}")) {
+            *ret_var = (struct str){whole.p + 1, whole.n - 1};
+            return whole.n > 1;
+        }
+        if (str_is(w, "{id}") && got.n)
+            var = got;
+        else if (!str_eq(w, got))
+            return false;
+    }
+    if (want.n || path.n)
+        return false;
+    *ret_var = var;
+    return true;
+}
+
+static bool is_method(struct str got, const char *method)
+{
+    return str_is(got, method) || (str_is(got, "HEAD") && strcmp(method, "GET") == 0);
+}
+
+/* Writes the methods of the path's routes as Allow wants them. */
+static void put_allowed(struct str path, struct buf *allow)
+{
+    struct str var;
+
+    for (size_t i = 0; i < COUNTOF(routes); i++) {
+        if (!matches(routes[i].pattern, path, &var))
+            continue;
+        if (allow->n)
+            (void)buf_z(allow, ", ");
+        (void)buf_z(allow, strcmp(routes[i].method, "GET") == 0 ? "GET, HEAD"
+                                                                : routes[i].method);
+    }
+}
+
+static void refuse_route(struct call *c, struct str method, struct str path)
+{
+    struct str shown = http_path(c->rq);
+    struct buf allow;
+    char *methods;
+
+    buf_init(&allow, 256); /* the longest list, "POST, GET, HEAD, DELETE", has 23 */
+    put_allowed(path, &allow);
+    c->refused = true;
+    if (allow.n == 0) {
+        apierr_set(&c->refusal, APIERR_NO_ROUTE, NULL,
+                   "Unknown request URL: %.*s %.*s. Please check the URL for typos.",
+                   APIERR_SHOW(method), APIERR_SHOW(shown));
+    } else {
+        apierr_set(&c->refusal, APIERR_METHOD, NULL,
+                   "Not allowed to %.*s on %.*s. (HINT: Perhaps you meant to make your "
+                   "HTTP request using a different method?)",
+                   APIERR_SHOW(method), APIERR_SHOW(shown));
+        methods = buf_take(&allow, NULL);
+        if (methods)
+            http_add_header(c->rq, "Allow", methods);
+        mem_free(methods);
+    }
+    buf_done(&allow);
+}
+
+static void find_route(struct call *c)
+{
+    struct str method = http_method(c->rq), path = http_path(c->rq);
+
+    if (path.n > 1 && path.p[path.n - 1] == '/')
+        path.n--;
+    for (size_t i = 0; i < COUNTOF(routes); i++) {
+        if (is_method(method, routes[i].method) && path.n && path.p[0] == '/' &&
+            matches(routes[i].pattern, path, &c->var)) {
+            c->route = &routes[i];
+            return;
+        }
+    }
+    if (path.n == 0 || path.p[0] != '/')
+        path = STR("/v1/*"); /* "OPTIONS *" and the like: no route of ours */
+    refuse_route(c, method, path);
+}
+
+/* --- The server's callbacks ----------------------------------------------------------
+ */
+
+/* What is wrong whatever the body says. */
+static void judge_head(struct call *c)
+{
+    struct str encoding = http_header(c->rq, "Content-Encoding");
+    const char *why = atomic_load(&c->api->refused);
+
+    if (c->refused)
+        return;
+    c->refused = true;
+    if (why && strcmp(c->route->method, "GET") != 0)
+        apierr_set(&c->refusal, APIERR_UNAVAILABLE, NULL,
+                   "This server takes no new work at present: %s", why);
+    else if (encoding.n && !str_ieq(encoding, STR("identity")))
+        apierr_set(&c->refusal, APIERR_ENCODING, NULL,
+                   "Content-Encoding '%.*s' is not supported; send the body as it is.",
+                   APIERR_SHOW(encoding));
+    else
+        c->refused = false;
+}
+
+static enum rc pass_over(void *ctx, struct http_request *rq, struct str piece)
+{
+    (void)ctx, (void)rq, (void)piece;
+    return RC_INVALID;
+}
+
+static enum rc feed_upload(void *ctx, struct http_request *rq, struct str piece)
+{
+    struct call *c = http_user(rq);
+
+    (void)ctx;
+    return upload_feed(c->upload, piece);
+}
+
+/* Boundaries, part heads and small fields around a file of the greatest size. */
+#define FORM_OVERHEAD (64u << 10)
+
+static struct http_body_plan on_open(void *ctx, struct http_request *rq)
+{
+    struct call *c = mem_new(struct call);
+    struct http_body_plan plan = {.max_bytes = LIMIT_API_BODY, .sink = pass_over};
+
+    c->api = ctx;
+    c->rq = rq;
+    http_set_user(rq, c);
+    find_route(c);
+    judge_head(c);
+    if (c->refused)
+        return plan;
+    switch (c->route->body) {
+    case BODY_FILE:
+        c->upload = upload_new(c->api->opts.blobs, c->api->opts.max_file_bytes,
+                               http_header(rq, "Content-Type"));
+        plan.max_bytes = c->api->opts.max_file_bytes + FORM_OVERHEAD;
+        plan.sink = feed_upload;
+        http_set_too_large(rq, c->api->too_large);
+        break;
+    case BODY_JSON:
+        plan.sink = NULL;
+        break;
+    case BODY_NONE:
+        break;
+    }
+    return plan;
+}
+
+static void on_serve(void *ctx, struct http_request *rq)
+{
+    struct call *c = http_user(rq);
+
+    (void)ctx;
+    c->began = clock_mono();
+    judge_head(c); /* again: the server may have begun to refuse during a long upload */
+    if (c->refused)
+        call_fail(c, &c->refusal);
+    else
+        c->route->serve(c);
+}
+
+static void on_close(void *ctx, struct http_request *rq)
+{
+    struct call *c = http_user(rq);
+
+    (void)ctx;
+    if (!c)
+        return;
+    upload_free(c->upload);
+    mem_free(c);
+}
+
+static void on_error(void *ctx, int status, const char *message, struct buf *body)
+{
+    struct api *a = ctx;
+    struct apierr e;
+
+    if (message == a->too_large) /* the server hands back what on_open told it */
+        apierr_set(&e, APIERR_FILE_TOO_LARGE, "file", "%s", message);
+    else
+        apierr_set(&e, apierr_of_status(status), NULL, "%s", message);
+    apierr_put(&e, body);
+    count_answer(a->counts, COUNTOF(routes), status);
+}
+
+struct http_handler api_handler(struct api *a)
+{
+    return (struct http_handler){.ctx = a,
+                                 .open = on_open,
+                                 .serve = on_serve,
+                                 .close = on_close,
+                                 .on_error = on_error};
+}
+
+/* --- Life ----------------------------------------------------------------------------
+ */
+
+static char **copy_models(const char *const *models)
+{
+    size_t n = 0;
+    char **copy;
+
+    while (models && models[n])
+        n++;
+    copy = mem_new_n(char *, n + 1);
+    for (size_t i = 0; i < n; i++)
+        copy[i] = mem_dup(models[i], strlen(models[i]));
+    return copy;
+}
+
+struct api *api_new(const struct api_opts *o)
+{
+    struct api *a = mem_new(struct api);
+
+    CHECK(o->store && o->blobs && o->engine);
+    a->opts = *o;
+    if (!a->opts.max_file_bytes)
+        a->opts.max_file_bytes = LIMIT_FILE_BYTES;
+    if (!a->opts.min_window)
+        a->opts.min_window = 1;
+    if (!a->opts.max_window)
+        a->opts.max_window = 30 * 86400;
+    snprintf(a->too_large, sizeof a->too_large, UPLOAD_TOO_LARGE,
+             (unsigned long long)a->opts.max_file_bytes);
+    a->models = copy_models(o->models);
+    a->opts.models = NULL;
+    a->started = clock_wall_sec();
+    a->counts = counts_new(COUNTOF(routes));
+    return a;
+}
+
+struct api *api_free(struct api *a)
+{
+    if (!a)
+        return NULL;
+    for (char **m = a->models; *m; m++)
+        mem_free(*m);
+    mem_free(a->models);
+    mem_free(atomic_load(&a->refused));
+    counts_free(a->counts);
+    mem_free(a);
+    return NULL;
+}
+
+void api_refuse(struct api *a, const char *why)
+{
+    char *none = NULL, *copy = mem_dup(why, strlen(why));
+
+    /* The first reason stays: it is the cause, and a reader may hold it already. */
+    if (!atomic_compare_exchange_strong(&a->refused, &none, copy))
+        mem_free(copy);
+}

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/batch_body.h"
+#include "base/limits.h"
+#include "json/json.h"
+
+#include <stdio.h>
+
+enum member {
+    INPUT_FILE,
+    ENDPOINT,
+    WINDOW,
+    METADATA,
+    EXPIRES,
+    EXPIRES_ANCHOR,
+    EXPIRES_SECONDS,
+    MEMBERS
+};
+
+static const struct json_want wants[MEMBERS] = {
+    [INPUT_FILE] = {"input_file_id", -1},     [ENDPOINT] = {"endpoint", -1},
+    [WINDOW] = {"completion_window", -1},     [METADATA] = {"metadata", -1},
+    [EXPIRES] = {"output_expires_after", -1}, [EXPIRES_ANCHOR] = {"anchor", EXPIRES},
+    [EXPIRES_SECONDS] = {"seconds", EXPIRES},
+};
+
+/* API reference, POST /v1/batches, output_expires_after: an hour to 30 days. */
+enum { EXPIRES_MIN = 3600, EXPIRES_MAX = 2592000 };
+
+/* Metadata is kept as it was sent, white space and escapes included.  All pairs at their
+ * limits with every character as two \u escapes take 16 * (64 + 512) * 12 = 110,592
+ * bytes; twenty times less is usual.  What is more is padding, which every list of
+ * batches would carry for ever. */
+enum { METADATA_BYTES = 128 << 10 };
+
+/* --- Types ---------------------------------------------------------------------------
+ */
+
+static const char *type_name(const struct json_val *v)
+{
+    switch (v->type) {
+    case JSON_NONE:
+        break;
+    case JSON_NULL:
+        return "null";
+    case JSON_FALSE:
+    case JSON_TRUE:
+        return "a boolean";
+    case JSON_NUMBER:
+        for (size_t i = 0; i < v->raw.n; i++)
+            if (strchr(".eE", v->raw.p[i]))
+                return "a decimal";
+        return "an integer";
+    case JSON_STRING:
+        return "a string";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_OBJECT:
+        return "an object";
+    }
+    return "nothing";
+}
+
+static enum rc wrong_type(struct apierr *e, const char *param, const char *wanted,
+                          const struct json_val *got)
+{
+    return apierr_set(e, APIERR_TYPE, param,
+                      "Invalid type for '%s': expected %s, but got %s instead.", param,
+                      wanted, type_name(got));
+}
+
+static enum rc missing(struct apierr *e, const char *param)
+{
+    return apierr_set(e, APIERR_MISSING, param, "Missing required parameter: '%s'.",
+                      param);
+}
+
+static enum rc no_memory(struct apierr *e)
+{
+    apierr_of_rc(e, RC_NOMEM);
+    return RC_INVALID;
+}
+
+/* A string member, unescaped into out. */
+static enum rc read_string(const struct json_val *v, const char *param, struct buf *out,
+                           struct apierr *e)
+{
+    enum rc rc;
+
+    if (v->type == JSON_NONE)
+        return missing(e, param);
+    if (v->type != JSON_STRING)
+        return wrong_type(e, param, "a string", v);
+    rc = json_unescape(v->raw, out);
+    if (rc == RC_NOMEM)
+        return no_memory(e);
+    if (rc != RC_OK)
+        return apierr_set(e, APIERR_VALUE, param,
+                          "Invalid '%s': it is not valid Unicode text.", param);
+    return RC_OK;
+}
+
+/* --- Members -------------------------------------------------------------------------
+ */
+
+static enum rc read_input_file(const struct json_val *v, struct buf *text,
+                               struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = read_string(v, "input_file_id", text, e);
+
+    if (rc != RC_OK || id_from(buf_peek(text), &ret->input_file) == RC_OK)
+        return rc;
+    return apierr_set(e, APIERR_VALUE, "input_file_id",
+                      "Invalid 'input_file_id': '%.*s' is not the id of a file.",
+                      APIERR_SHOW(buf_peek(text)));
+}
+
+static enum rc read_endpoint(const struct json_val *v, struct buf *text,
+                             struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = read_string(v, "endpoint", text, e);
+
+    if (rc != RC_OK || endpoint_from(buf_peek(text), &ret->endpoint) == RC_OK)
+        return rc;
+    return apierr_set(e, APIERR_VALUE, "endpoint",
+                      "Invalid value: '%.*s'. Supported values are: %s.",
+                      APIERR_SHOW(buf_peek(text)), endpoint_all());
+}
+
+/* "30d" rather than "2592000s" where it comes out even. */
+static void show_seconds(int64_t s, char ret[32])
+{
+    static const struct {
+        int64_t seconds;
+        char unit;
+    } units[] = {{86400, 'd'}, {3600, 'h'}, {60, 'm'}, {1, 's'}};
+    size_t i = 0;
+
+    while (s % units[i].seconds)
+        i++;
+    snprintf(ret, 32, "%lld%c", (long long)(s / units[i].seconds), units[i].unit);
+}
+
+static enum rc read_window(const struct json_val *v, const struct batch_rules *rules,
+                           struct buf *text, struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = read_string(v, "completion_window", text, e);
+    struct str s = buf_peek(text);
+    char least[32], most[32];
+    usec_t usec;
+
+    if (rc != RC_OK)
+        return rc;
+    if (s.n < sizeof ret->window && !str_ends(s, STR("ms")) &&
+        str_duration(s, &usec) == RC_OK && usec >= rules->min_window * USEC_PER_SEC &&
+        usec <= rules->max_window * USEC_PER_SEC) {
+        memcpy(ret->window, s.p, s.n);
+        ret->window[s.n] = '\0';
+        ret->window_seconds = usec / USEC_PER_SEC;
+        return RC_OK;
+    }
+    show_seconds(rules->min_window, least);
+    show_seconds(rules->max_window, most);
+    return apierr_set(
+        e, APIERR_VALUE, "completion_window",
+        "Invalid completion_window: '%.*s'. Expected a whole number with s, "
+        "m, h or d behind it, from %s to %s, such as '24h'.",
+        APIERR_SHOW(s), least, most);
+}
+
+static enum rc read_anchor(const struct json_val *v, struct apierr *e)
+{
+    static const char param[] = "output_expires_after.anchor";
+
+    if (v->type == JSON_NONE)
+        return missing(e, param);
+    if (v->type != JSON_STRING)
+        return wrong_type(e, param, "a string", v);
+    if (json_str_is(v->raw, STR("created_at")))
+        return RC_OK;
+    return apierr_set(e, APIERR_VALUE, param,
+                      "Invalid value: %.*s. Supported values are: 'created_at'.",
+                      APIERR_SHOW(v->raw));
+}
+
+static enum rc read_seconds(const struct json_val *v, int64_t *ret, struct apierr *e)
+{
+    static const char param[] = "output_expires_after.seconds";
+    uint64_t n = 0;
+    enum rc rc;
+
+    if (v->type == JSON_NONE)
+        return missing(e, param);
+    if (v->type != JSON_NUMBER || strcmp(type_name(v), "an integer") != 0)
+        return wrong_type(e, param, "an integer", v);
+    /* A negative one is too small, so it may as well be 0. */
+    rc = v->raw.p[0] == '-' ? RC_OK : json_u64(v, &n);
+    if (rc == RC_OK && n >= EXPIRES_MIN && n <= EXPIRES_MAX) {
+        *ret = (int64_t)n;
+        return RC_OK;
+    }
+    if (rc == RC_OK && n < EXPIRES_MIN)
+        return apierr_set(
+            e, APIERR_TOO_SMALL, param,
+            "Invalid '%s': integer below minimum value. Expected a value >= "
+            "%d, but got %.*s instead.",
+            param, EXPIRES_MIN, APIERR_SHOW(v->raw));
+    return apierr_set(
+        e, APIERR_TOO_GREAT, param,
+        "Invalid '%s': integer above maximum value. Expected a value <= %d, "
+        "but got %.*s instead.",
+        param, EXPIRES_MAX, APIERR_SHOW(v->raw));
+}
+
+static enum rc read_expires(const struct json_val *vals, struct batch_body *ret,
+                            struct apierr *e)
+{
+    const struct json_val *all = &vals[EXPIRES];
+    enum rc rc;
+
+    if (all->type == JSON_NONE || all->type == JSON_NULL)
+        return RC_OK;
+    if (all->type != JSON_OBJECT)
+        return wrong_type(e, "output_expires_after", "an object", all);
+    rc = read_anchor(&vals[EXPIRES_ANCHOR], e);
+    return rc == RC_OK
+               ? read_seconds(&vals[EXPIRES_SECONDS], &ret->output_expires_after, e)
+               : rc;
+}
+
+/* --- Metadata ------------------------------------------------------------------------
+ */
+
+static enum rc judge_pair(struct str raw_key, const struct json_val *value,
+                          struct buf *text, struct apierr *e)
+{
+    char param[sizeof e->param];
+    size_t n;
+    enum rc rc;
+
+    buf_reset(text);
+    rc = json_unescape(raw_key, text);
+    if (rc == RC_NOMEM)
+        return no_memory(e);
+    if (rc != RC_OK)
+        return apierr_set(e, APIERR_VALUE, "metadata",
+                          "Invalid 'metadata': one of its property names is not valid "
+                          "Unicode text.");
+    n = json_str_len(raw_key); /* in code points, as the real API counts */
+    if (n > LIMIT_METADATA_KEY)
+        return apierr_set(e, APIERR_TOO_LONG, "metadata",
+                          "Invalid 'metadata': one of its property names is too long. "
+                          "Expected a string with maximum length %d, but got a string "
+                          "with length %zu instead.",
+                          LIMIT_METADATA_KEY, n);
+    snprintf(param, sizeof param, "metadata.%.*s", (int)text->n, text->n ? text->p : "");
+    buf_reset(text);
+    rc = read_string(value, param, text, e);
+    if (rc != RC_OK)
+        return rc;
+    n = json_str_len(value->raw);
+    if (n > LIMIT_METADATA_VALUE)
+        return apierr_set(e, APIERR_TOO_LONG, param,
+                          "Invalid '%s': string too long. Expected a string with maximum "
+                          "length %d, but got a string with length %zu instead.",
+                          param, LIMIT_METADATA_VALUE, n);
+    return RC_OK;
+}
+
+static enum rc read_metadata(const struct json_val *v, struct buf *text,
+                             struct batch_body *ret, struct apierr *e)
+{
+    struct json_iter it = json_iter(v);
+    struct json_val value;
+    struct str key;
+    enum rc rc = RC_OK;
+
+    if (v->type == JSON_NONE || v->type == JSON_NULL)
+        return RC_OK;
+    if (v->type != JSON_OBJECT)
+        return wrong_type(e, "metadata", "an object", v);
+    if (v->count > LIMIT_METADATA_PAIRS)
+        return apierr_set(e, APIERR_TOO_MANY, "metadata",
+                          "Invalid 'metadata': too many properties. Expected an object "
+                          "with at most %d properties, but got an object with %u "
+                          "properties instead.",
+                          LIMIT_METADATA_PAIRS, v->count);
+    while (rc == RC_OK && json_next(&it, &key, &value))
+        rc = judge_pair(key, &value, text, e);
+    if (rc == RC_OK && v->raw.n > METADATA_BYTES)
+        return apierr_set(e, APIERR_VALUE, "metadata",
+                          "Invalid 'metadata': its JSON text has %zu bytes; the most is "
+                          "%d.",
+                          v->raw.n, METADATA_BYTES);
+    ret->metadata = v->raw;
+    return rc;
+}
+
+/* --- The whole -----------------------------------------------------------------------
+ */
+
+static enum rc read_members(const struct json_val *vals, const struct batch_rules *rules,
+                            struct buf *text, struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = read_input_file(&vals[INPUT_FILE], text, ret, e);
+
+    buf_reset(text);
+    if (rc == RC_OK)
+        rc = read_endpoint(&vals[ENDPOINT], text, ret, e);
+    buf_reset(text);
+    if (rc == RC_OK)
+        rc = read_window(&vals[WINDOW], rules, text, ret, e);
+    if (rc == RC_OK)
+        rc = read_metadata(&vals[METADATA], text, ret, e);
+    if (rc == RC_OK)
+        rc = read_expires(vals, ret, e);
+    return rc;
+}
+
+enum rc batch_body_read(struct str text, const struct batch_rules *rules,
+                        struct batch_body *ret, struct apierr *e)
+{
+    static const struct json_limits limits = {.depth = 0, .unique_keys = true};
+    struct json_val vals[MEMBERS], top;
+    struct json_err bad;
+    struct batch_body body = {0};
+    struct buf unescaped;
+    enum rc rc = json_read(text, &limits, wants, MEMBERS, vals, &top, &bad);
+
+    if (rc == RC_NOMEM)
+        return no_memory(e);
+    if (rc != RC_OK)
+        return apierr_set(
+            e, APIERR_BAD_REQUEST, NULL,
+            "We could not parse the JSON body of your request: %s%s%.*s, at "
+            "byte %zu. The API expects a JSON object.",
+            bad.reason, bad.key.p ? ": " : "", APIERR_SHOW(bad.key), bad.offset);
+    if (top.type != JSON_OBJECT)
+        return apierr_set(e, APIERR_TYPE, NULL,
+                          "Invalid body: expected a JSON object, but got %s instead.",
+                          type_name(&top));
+    buf_init(&unescaped, LIMIT_API_BODY);
+    rc = read_members(vals, rules, &unescaped, &body, e);
+    buf_done(&unescaped);
+    if (rc == RC_OK)
+        *ret = body;
+    return rc;
+}

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * batches: the handlers of /v1/batches.
+ *
+ * Errors: 200 of a create means that the row is committed, 200 of a cancel that the move
+ * is.  What is wrong with the input file is found by the engine and told in the batch.
+ */
+#pragma once
+
+struct call;
+
+void batches_create(struct call *c);
+void batches_list(struct call *c);
+void batches_get(struct call *c);
+void batches_cancel(struct call *c);

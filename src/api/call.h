@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * call: one request on its way through this room: what a handler sees, and the only ways
+ * to answer it.  Private to the room.
+ *
+ * Owns:    the call, from the server's `open` to its `close`.
+ * Threads: one at a time, as http/server.h says; struct api is shared and read only but
+ * for its atomics.
+ * Errors:  every handler ends in exactly one call_reply*, call_fail* or call_text.
+ */
+#pragma once
+
+#include "api/api.h"
+#include "api/apierr.h"
+#include "api/count.h"
+#include "api/upload.h"
+
+struct call;
+
+enum body_plan {
+    BODY_NONE, /* whatever comes is passed over */
+    BODY_JSON, /* kept in memory up to LIMIT_API_BODY */
+    BODY_FILE  /* multipart, streamed into a blob */
+};
+
+struct route {
+    const char *method;
+    /* "{id}" stands for one segment, "{path}" for all that is left. */
+    const char *pattern;
+    void (*serve)(struct call *c);
+    enum body_plan body;
+};
+
+struct api {
+    struct api_opts opts; /* defaults filled in */
+    char **models;        /* copied; NULL-terminated */
+    char too_large[128];  /* tells the limit of a file */
+    int64_t started;      /* wall seconds */
+    _Atomic(char *)
+        refused; /* why nothing new is accepted; NULL: all is well; set once */
+    struct counts *counts;
+};
+
+struct call {
+    struct api *api;
+    struct http_request *rq;
+    const struct route *route; /* NULL: none matches */
+    struct str var;            /* what {id} or {path} stood for; borrows from the path */
+    usec_t began;              /* when its handler began: uploads are the client's time */
+    struct upload *upload;     /* BODY_FILE */
+    struct apierr refusal;     /* decided at the head; valid when `refused` */
+    bool refused;
+};
+
+/* The room an answer may take: a page of 10,000 files with long names, or of 100 batches
+ * with a full set of line errors each, is well under it. */
+#define CALL_ANSWER_MAX ((size_t)256 << 20)
+
+void call_reply(struct call *c, int status, const char *content_type, struct buf *body);
+void call_reply_json(struct call *c, struct buf *body); /* 200 */
+void call_reply_fd(struct call *c, int status, const char *content_type, int fd,
+                   uint64_t off, uint64_t n);
+void call_fail(struct call *c, const struct apierr *e);
+PRINTF_FMT(4, 5)
+void call_fail_as(struct call *c, enum apierr_kind kind, const char *param,
+                  const char *fmt, ...);
+/* A store, blob or engine failed: answers for it and logs `e`. */
+void call_fail_rc(struct call *c, enum rc rc, const struct err *e);
+
+/* ?limit=; empty is the default.  RC_INVALID: *e tells. */
+NODISCARD enum rc call_limit(struct call *c, unsigned dflt, unsigned max, unsigned *ret,
+                             struct apierr *e);
+/* ?after=; not there or empty: ret is "".  RC_NOTFOUND: no id at all, so it names
+ * nothing. */
+NODISCARD enum rc call_after(struct call *c, struct id *ret);
+
+/* The route's number and labels, for the counters; number route_count() is "none". */
+size_t route_count(void);
+size_t route_number(const struct route *r);
+struct count_route route_label(size_t route);

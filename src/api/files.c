@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "api/files.h"
+#include "api/call.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "json/json.h"
+
+void file_put_json(const struct file_rec *f, struct buf *out)
+{
+    struct json_writer w;
+
+    jw_init(&w, out);
+    jw_open(&w, NULL, '{');
+    jw_z(&w, "id", f->id.z);
+    jw_z(&w, "object", "file");
+    jw_i64(&w, "bytes", (int64_t)f->bytes);
+    jw_i64(&w, "created_at", f->created_at);
+    jw_time(&w, "expires_at", f->expires_at);
+    jw_z(&w, "filename", f->filename);
+    jw_z(&w, "purpose", f->purpose);
+    jw_z(&w, "status", "processed");
+    jw_null(&w, "status_details");
+    jw_close(&w, '}');
+}
+
+static void reply_file(struct call *c, const struct file_rec *f)
+{
+    struct buf body;
+
+    buf_init(&body, CALL_ANSWER_MAX);
+    file_put_json(f, &body);
+    call_reply_json(c, &body);
+}
+
+static void not_found(struct call *c)
+{
+    call_fail_as(c, APIERR_NOT_FOUND, "id", "No such File object: %.*s",
+                 APIERR_SHOW(c->var));
+}
+
+enum rc files_find(struct call *c, struct file_rec *ret)
+{
+    struct store *s = c->api->opts.store;
+    struct err e = {0};
+    struct id id;
+    enum rc rc = id_from(c->var, &id);
+
+    *ret = (struct file_rec){0};
+    /* What cannot be an id names nothing. */
+    rc = rc == RC_OK ? s->ops->file_get(s->self, id.z, ret, &e) : RC_NOTFOUND;
+    if (rc == RC_NOTFOUND)
+        not_found(c);
+    else if (rc != RC_OK)
+        call_fail_rc(c, rc, &e);
+    return rc;
+}
+
+/* --- Upload --------------------------------------------------------------------------
+ */
+
+static void describe(const struct api *a, const struct upload_form *form,
+                     struct file_rec *f)
+{
+    int64_t expires = form->expires_after;
+
+    *f = (struct file_rec){.id = id_make(ID_FILE), .created_at = clock_wall_sec()};
+    f->filename = mem_dup(form->filename, strlen(form->filename));
+    CHECK(str_fmt(f->purpose, sizeof f->purpose, "%s", form->purpose) == RC_OK);
+    if (!expires && strcmp(form->purpose, "batch") == 0)
+        expires = a->opts.file_expires;
+    f->expires_at = expires ? f->created_at + expires : 0;
+}
+
+/* Bytes first, then the row that makes them visible. */
+static enum rc publish(struct call *c, struct file_rec *f, struct err *why)
+{
+    struct store *s = c->api->opts.store;
+    struct blobs *b = c->api->opts.blobs;
+    struct blob_sum sum;
+    enum rc rc = upload_commit(c->upload, &f->id, &sum, why);
+
+    if (rc == RC_OK) {
+        f->bytes = sum.bytes;
+        memcpy(f->sha256, sum.sha256, sizeof f->sha256);
+        rc = s->ops->file_add(s->self, f, why);
+        /* A dead store may have committed the row before it died: then the row needs its
+         * bytes, and if it has not, the collection of stray bytes takes them. */
+        if (rc == RC_IO || rc == RC_CORRUPT)
+            return rc;
+    }
+    if (rc != RC_OK)
+        IGNORE(b->ops->remove(b->self, f->id.z, NULL)); /* stray bytes are collected */
+    return rc;
+}
+
+void files_create(struct call *c)
+{
+    struct upload_form form;
+    struct file_rec f;
+    struct apierr fault;
+    struct err why = {0};
+    enum rc rc = upload_end(c->upload, &form, &fault, &why);
+
+    if (rc == RC_INVALID) {
+        call_fail(c, &fault);
+        return;
+    }
+    if (rc != RC_OK) {
+        call_fail_rc(c, rc, &why);
+        return;
+    }
+    describe(c->api, &form, &f);
+    rc = publish(c, &f, &why);
+    if (rc == RC_OK) {
+        count_upload(c->api->counts, f.bytes);
+        log_info("file.created", "req=%s file=%s purpose=%s bytes=%llu",
+                 http_request_id(c->rq), f.id.z, f.purpose, (unsigned long long)f.bytes);
+        reply_file(c, &f);
+    } else {
+        call_fail_rc(c, rc, &why);
+    }
+    file_rec_done(&f);
+}
+
+/* --- The rest ------------------------------------------------------------------------
+ */
+
+void files_get(struct call *c)
+{
+    struct file_rec f;
+
+    if (files_find(c, &f) == RC_OK)
+        reply_file(c, &f);
+    file_rec_done(&f);
+}
+
+void files_delete(struct call *c)
+{
+    struct store *s = c->api->opts.store;
+    struct json_writer w;
+    struct buf body;
+    struct err e = {0};
+    struct id id;
+    enum rc rc = id_from(c->var, &id);
+
+    rc = rc == RC_OK ? s->ops->file_delete(s->self, id.z, clock_wall_sec(), &e)
+                     : RC_NOTFOUND;
+    if (rc == RC_NOTFOUND) {
+        not_found(c);
+        return;
+    }
+    if (rc != RC_OK) {
+        call_fail_rc(c, rc, &e);
+        return;
+    }
+    log_info("file.deleted", "req=%s file=%s", http_request_id(c->rq), id.z);
+    buf_init(&body, CALL_ANSWER_MAX);
+    jw_init(&w, &body);
+    jw_open(&w, NULL, '{');
+    jw_z(&w, "id", id.z);
+    jw_z(&w, "object", "file");
+    jw_bool(&w, "deleted", true);
+    jw_close(&w, '}');
+    call_reply_json(c, &body);
+}
+
+/* What the query of a list asks for; q borrows from purpose and after. */
+struct list_query {
+    struct file_query q;
+    struct id after;
+    char purpose[32];
+    bool nothing; /* names a purpose that no file can have */
+};
+
+static enum rc read_order(struct call *c, bool *ret_ascending, struct apierr *e)
+{
+    struct str order = http_query(c->rq, "order");
+
+    if (order.n && !str_is(order, "asc") && !str_is(order, "desc"))
+        return apierr_set(
+            e, APIERR_VALUE, "order",
+            "Invalid value: '%.*s'. Supported values are: 'asc' and 'desc'.",
+            APIERR_SHOW(order));
+    *ret_ascending = str_is(order, "asc");
+    return RC_OK;
+}
+
+static enum rc no_after(struct call *c, struct apierr *e)
+{
+    struct str after = http_query(c->rq, "after");
+
+    return apierr_set(e, APIERR_VALUE, "after", "No such File object: %.*s",
+                      APIERR_SHOW(after));
+}
+
+static enum rc read_query(struct call *c, struct list_query *l, struct apierr *e)
+{
+    struct str purpose = http_query(c->rq, "purpose");
+    enum rc rc = call_limit(c, LIMIT_FILE_LIST, LIMIT_FILE_LIST, &l->q.limit, e);
+
+    if (rc == RC_OK)
+        rc = read_order(c, &l->q.ascending, e);
+    if (rc == RC_OK && call_after(c, &l->after) != RC_OK)
+        rc = no_after(c, e);
+    if (rc != RC_OK)
+        return rc;
+    l->q.after = id_none(&l->after) ? NULL : l->after.z;
+    if (purpose.n == 0)
+        return RC_OK;
+    l->nothing = purpose.n >= sizeof l->purpose || memchr(purpose.p, '\0', purpose.n);
+    if (!l->nothing) {
+        memcpy(l->purpose, purpose.p, purpose.n); /* NUL behind: zeroed by the caller */
+        l->q.purpose = l->purpose;
+    }
+    return RC_OK;
+}
+
+static void reply_list(struct call *c, const struct file_rec *files, size_t n, bool more)
+{
+    struct json_writer w;
+    struct buf body, one;
+
+    buf_init(&body, CALL_ANSWER_MAX);
+    buf_init(&one, CALL_ANSWER_MAX);
+    jw_init(&w, &body);
+    jw_open(&w, NULL, '{');
+    jw_z(&w, "object", "list");
+    jw_open(&w, "data", '[');
+    for (size_t i = 0; i < n; i++) {
+        buf_reset(&one);
+        file_put_json(&files[i], &one);
+        jw_raw(&w, NULL, buf_peek(&one));
+    }
+    jw_close(&w, ']');
+    jw_z(&w, "first_id", n ? files[0].id.z : NULL);
+    jw_z(&w, "last_id", n ? files[n - 1].id.z : NULL);
+    jw_bool(&w, "has_more", more);
+    jw_close(&w, '}');
+    buf_done(&one);
+    call_reply_json(c, &body);
+}
+
+void files_list(struct call *c)
+{
+    struct store *s = c->api->opts.store;
+    struct list_query l = {0};
+    struct file_rec *files = NULL;
+    struct apierr fault;
+    struct err e = {0};
+    size_t n = 0;
+    bool more = false;
+    enum rc rc = read_query(c, &l, &fault);
+
+    if (rc == RC_OK && !l.nothing)
+        rc = s->ops->file_list(s->self, &l.q, &files, &n, &more, &e);
+    if (rc == RC_NOTFOUND)
+        rc = no_after(c, &fault);
+    if (rc == RC_INVALID)
+        call_fail(c, &fault);
+    else if (rc != RC_OK)
+        call_fail_rc(c, rc, &e);
+    else
+        reply_list(c, files, n, more);
+    for (size_t i = 0; i < n; i++)
+        file_rec_done(&files[i]);
+    mem_free(files);
+}

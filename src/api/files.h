@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * files: the handlers of /v1/files, and the File object as JSON.
+ *
+ * Errors: an upload answers 200 only when its bytes are durable under their final name
+ * and its row is committed; whatever fails before leaves nothing that a client can see.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "store/store.h"
+
+struct call;
+
+void files_create(struct call *c);
+void files_list(struct call *c);
+void files_get(struct call *c);
+void files_delete(struct call *c);
+void files_content(struct call *c); /* content.c */
+
+void file_put_json(const struct file_rec *f, struct buf *out);
+
+/* The row of the file that the path names.  Not RC_OK: the call is answered. */
+NODISCARD enum rc files_find(struct call *c, struct file_rec *ret);

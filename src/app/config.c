@@ -1,0 +1,689 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/config.h"
+#include "app/setting.h"
+
+#include "base/fsio.h"
+#include "base/id.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <ini.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define FILE_MAX     ((size_t)1 << 20) /* 256 upstreams of 4 KiB */
+#define KEY_FILE_MAX 4096              /* bearer keys have some hundred bytes */
+/* libinih cuts longer section names (its MAX_SECTION is 50) without a word. */
+#define SECTION_MAX      48
+#define LINE_MAX_OF_FILE 4096
+
+/* A name in Debian's build of libinih, where it is 200 by default; elsewhere a macro. */
+extern int ini_max_line __attribute__((weak));
+
+/* --- Defaults and upstreams --------------------------------------------------------- */
+
+static enum rc set_defaults(const struct setting *table, size_t n, void *base,
+                            struct err *e)
+{
+    enum rc rc = RC_OK;
+
+    for (size_t i = 0; i < n && rc == RC_OK; i++)
+        if (table[i].value)
+            rc = setting_set(&table[i], base, str_of(table[i].value), table[i].name, e);
+    return rc;
+}
+
+static void upstream_done(struct config_upstream *u)
+{
+    for (size_t i = 0; i < n_upstream_settings; i++)
+        setting_drop(&upstream_settings[i], u);
+    mem_free(u->name);
+    u->name = NULL;
+    if (u->key) {
+        mem_wipe(u->key, strlen(u->key));
+        mem_free(u->key);
+        u->key = NULL;
+    }
+}
+
+static void drop_upstreams(struct config *c)
+{
+    for (size_t i = 0; i < c->n_upstreams; i++)
+        upstream_done(&c->upstreams[i]);
+    mem_free(c->upstreams);
+    c->upstreams = NULL;
+    c->n_upstreams = 0;
+}
+
+void config_done(struct config *c)
+{
+    for (size_t i = 0; i < n_settings; i++)
+        setting_drop(&settings[i], c);
+    drop_upstreams(c);
+}
+
+static struct config_upstream *add_upstream(struct config *c)
+{
+    if (!c->upstreams)
+        c->upstreams = mem_new_n(struct config_upstream, LIMIT_UPSTREAMS);
+    return c->n_upstreams < LIMIT_UPSTREAMS ? &c->upstreams[c->n_upstreams++] : NULL;
+}
+
+/* --- The file ----------------------------------------------------------------------- */
+
+/* Hands libinih one line at a time: that is how line numbers are known, and how a line
+ * that it would cut is refused instead. */
+struct file_walk {
+    struct config *config;
+    const char *name;
+    struct str rest;
+    unsigned line;
+    unsigned seen[CONFIG_SETTINGS]; /* line that set it; 0: none */
+    char section[SECTION_MAX + 1];
+    struct config_upstream *upstream; /* of the section we are in */
+    uint32_t upstream_seen;           /* bit i: upstream_settings[i] was set here */
+    enum rc rc;
+    struct err *e;
+};
+
+PRINTF_FMT(2, 3) static void refuse(struct file_walk *w, const char *fmt, ...)
+{
+    char text[400];
+    va_list ap;
+
+    if (w->rc != RC_OK)
+        return; /* the first mistake is the one to tell */
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    w->rc = err_set(w->e, RC_INVALID, "%s:%u: %s", w->name, w->line, text);
+}
+
+static bool upstream_name_ok(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if (!memchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-",
+                    s.p[i], 65))
+            return false;
+    return s.n > 0;
+}
+
+static void open_upstream(struct file_walk *w, struct str name)
+{
+    struct config *c = w->config;
+
+    if (!upstream_name_ok(name)) {
+        refuse(w, "an upstream's name has letters, digits, '.', '_' and '-' only");
+        return;
+    }
+    for (size_t i = 0; i < c->n_upstreams; i++) {
+        if (c->upstreams[i].name && str_is(name, c->upstreams[i].name)) {
+            refuse(w, "there are two sections [upstream %.*s]", STR_ARG(name));
+            return;
+        }
+    }
+    w->upstream = add_upstream(c);
+    w->upstream_seen = 0;
+    if (!w->upstream) {
+        refuse(w, "there are more than %d upstreams", LIMIT_UPSTREAMS);
+        return;
+    }
+    w->upstream->name = mem_dup(name.p, name.n);
+    IGNORE(set_defaults(upstream_settings, n_upstream_settings, w->upstream,
+                        NULL)); /* a unit test sets every default */
+}
+
+/* The section that was open is over: it must have been whole. */
+static void close_section(struct file_walk *w)
+{
+    if (w->upstream && !w->upstream->url)
+        refuse(w, "[upstream %s], which ends here, has no url", w->upstream->name);
+    w->upstream = NULL;
+}
+
+static void open_section(struct file_walk *w, struct str line)
+{
+    const char *end = memchr(line.p, ']', line.n);
+    struct str name;
+
+    close_section(w);
+    if (!end) {
+        refuse(w, "a section ends in ']'");
+        return;
+    }
+    name = (struct str){line.p + 1, (size_t)(end - line.p) - 1};
+    if (name.n > SECTION_MAX) {
+        refuse(w, "a section's name has at most %d characters", SECTION_MAX);
+        return;
+    }
+    memcpy(w->section, name.p, name.n);
+    w->section[name.n] = '\0';
+    if (str_starts(name, STR("upstream "))) {
+        open_upstream(w, str_trim((struct str){name.p + 9, name.n - 9}));
+        return;
+    }
+    for (size_t i = 0; i < n_settings; i++)
+        if (str_is(name, settings[i].section))
+            return;
+    refuse(w,
+           "there is no section [%s]; there are [server], [dispatch], [limits], "
+           "[files] and [upstream NAME]",
+           w->section);
+}
+
+static char *next_line(char *dst, int cap, void *ctx)
+{
+    struct file_walk *w = ctx;
+    struct str line;
+
+    if (w->rest.n == 0 || w->rc != RC_OK)
+        return NULL;
+    /* White space in front would mean the value before goes on; here it means nothing. */
+    line = str_trim(str_cut(&w->rest, '\n'));
+    w->line++;
+    if (w->line == 1 && str_starts(line, STR("\xEF\xBB\xBF")))
+        line = str_trim((struct str){line.p + 3, line.n - 3});
+    if (line.n + 2 > (size_t)cap) {
+        refuse(w, "the line is longer than %d bytes", cap - 2);
+        return NULL;
+    }
+    if (line.n && line.p[0] == '[')
+        open_section(w, line);
+    memcpy(dst, line.p, line.n);
+    memcpy(dst + line.n, "\n", 2);
+    return w->rc == RC_OK ? dst : NULL;
+}
+
+static void set_upstream(struct file_walk *w, struct str name, struct str value)
+{
+    for (size_t i = 0; i < n_upstream_settings; i++) {
+        char where[160];
+
+        if (!str_is(name, upstream_settings[i].name))
+            continue;
+        if (w->upstream_seen & (uint32_t)1 << i) {
+            refuse(w, "%s is set twice in [%s]", upstream_settings[i].name, w->section);
+            return;
+        }
+        w->upstream_seen |= (uint32_t)1 << i;
+        CHECK(str_fmt(where, sizeof where, "%.100s:%u: %s", w->name, w->line,
+                      upstream_settings[i].name) == RC_OK);
+        w->rc = setting_set(&upstream_settings[i], w->upstream, value, where, w->e);
+        return;
+    }
+    refuse(w, "there is no key '%.*s' in [upstream NAME]; see batchd.conf(5)",
+           STR_ARG(name));
+}
+
+static void set_key(struct file_walk *w, struct str name, struct str value)
+{
+    const struct setting *s = setting_find(str_of(w->section), name);
+    char where[160];
+    size_t i;
+
+    if (!s && w->section[0] == '\0') {
+        refuse(w, "'%.*s' stands before any [section]", STR_ARG(name));
+        return;
+    }
+    if (!s) {
+        refuse(w, "there is no key '%.*s' in [%s]; see batchd.conf(5)", STR_ARG(name),
+               w->section);
+        return;
+    }
+    i = (size_t)(s - settings);
+    if (w->seen[i]) {
+        refuse(w, "%s is set twice, first in line %u", s->name, w->seen[i]);
+        return;
+    }
+    w->seen[i] = w->line;
+    w->config->origin[i] = CONFIG_FILE;
+    CHECK(str_fmt(where, sizeof where, "%.100s:%u: %s", w->name, w->line, s->name) ==
+          RC_OK);
+    w->rc = setting_set(s, w->config, value, where, w->e);
+}
+
+static int take_pair(void *ctx, const char *section, const char *name, const char *value)
+{
+    struct file_walk *w = ctx;
+
+    (void)section; /* ours is the uncut one */
+    if (w->rc == RC_OK && w->upstream)
+        set_upstream(w, str_of(name), str_of(value));
+    else if (w->rc == RC_OK)
+        set_key(w, str_of(name), str_of(value));
+    return w->rc == RC_OK;
+}
+
+enum rc config_parse(struct config *c, struct str text, const char *name, struct err *e)
+{
+    struct file_walk w = {.config = c, .name = name, .rest = text, .e = e};
+    int bad;
+
+    if (text.n && memchr(text.p, '\0', text.n))
+        return err_set(e, RC_INVALID, "%s holds a NUL byte: it is not a text file", name);
+    if (&ini_max_line)
+        ini_max_line = LINE_MAX_OF_FILE;
+    bad = ini_parse_stream(next_line, &w, take_pair, &w);
+    if (w.rc == RC_OK && bad > 0) {
+        w.line = (unsigned)bad;
+        refuse(&w, "the line is neither a [section], a 'key = value' nor a comment");
+    }
+    if (w.rc == RC_OK && bad < 0)
+        return RC_NOMEM;
+    close_section(&w);
+    return w.rc;
+}
+
+/* Not fs_slurp: a file may be a pipe here (--config <(...)), which has no size. */
+static enum rc read_small(const char *path, size_t max, char **ret, size_t *ret_n,
+                          struct err *e)
+{
+    int fd = -1;
+    size_t n = 0;
+    ssize_t got = 0;
+    char *p;
+    enum rc rc = fs_open(path, O_RDONLY, 0, &fd, e);
+
+    if (rc != RC_OK)
+        return rc;
+    p = mem_alloc(max + 1);
+    while (n <= max) {
+        got = read(fd, p + n, max + 1 - n);
+        if (got == 0 || (got < 0 && errno != EINTR))
+            break;
+        n += got > 0 ? (size_t)got : 0;
+    }
+    if (got < 0)
+        rc = err_sys(e, rc_of_errno(errno), errno, "cannot read '%s'", path);
+    else if (n > max)
+        rc = err_set(e, RC_LIMIT, "'%s' has more than %zu bytes", path, max);
+    fs_close(&fd);
+    if (rc == RC_OK) {
+        *ret = p;
+        *ret_n = n;
+        return RC_OK;
+    }
+    mem_wipe(p, n);
+    mem_free(p);
+    return rc;
+}
+
+static enum rc load_file(struct config *c, const char *path, struct err *e)
+{
+    size_t n;
+    char *text;
+    enum rc rc = read_small(path, FILE_MAX, &text, &n, e);
+
+    if (rc != RC_OK)
+        return rc;
+    rc = config_parse(c, (struct str){text, n}, path, e);
+    mem_free(text);
+    return rc;
+}
+
+/* --- Environment and flags ---------------------------------------------------------- */
+
+/* Unknown BATCHD_ names are left alone: Kubernetes sets BATCHD_PORT and its like for a
+ * service of that name. */
+static enum rc load_environment(struct config *c, struct err *e)
+{
+    enum rc rc = RC_OK;
+
+    for (size_t i = 0; i < n_settings && rc == RC_OK; i++) {
+        char name[SETTING_NAME_CAP];
+        const char *value;
+
+        setting_env(&settings[i], name);
+        value = getenv(name);
+        if (!value || !value[0])
+            continue;
+        c->origin[i] = CONFIG_ENVIRONMENT;
+        rc = setting_set(&settings[i], c, str_of(value), name, e);
+    }
+    return rc;
+}
+
+static enum rc load_flags(struct config *c, const struct config_sources *src,
+                          struct err *e)
+{
+    enum rc rc = RC_OK;
+
+    for (size_t i = 0; i < src->n_flags && rc == RC_OK; i++) {
+        const struct setting *s = src->flags[i].setting;
+        char name[SETTING_NAME_CAP];
+
+        setting_flag(s, name);
+        c->origin[s - settings] = CONFIG_FLAG;
+        rc = setting_set(s, c, str_of(src->flags[i].value), name, e);
+    }
+    return rc;
+}
+
+static enum rc add_by_url(struct config *c, struct str url, const char *key_file,
+                          const char *where, struct err *e)
+{
+    struct config_upstream *u = add_upstream(c);
+
+    if (!u)
+        return err_set(e, RC_INVALID, "there are more than %d upstreams",
+                       LIMIT_UPSTREAMS);
+    if (key_file)
+        u->key_file = mem_dup(key_file, strlen(key_file));
+    return setting_set(&upstream_settings[0], u, url, where, e);
+}
+
+/* Upstreams named by URL take the place of all that came before. */
+static enum rc load_upstreams(struct config *c, const struct config_sources *src,
+                              struct err *e)
+{
+    struct str rest = str_of(getenv("BATCHD_UPSTREAM"));
+    const char *key_file = src->upstream_key_file;
+    enum rc rc = RC_OK;
+
+    if (!key_file)
+        key_file = getenv("BATCHD_UPSTREAM_KEY_FILE");
+    if (key_file && !key_file[0])
+        key_file = NULL;
+    if (src->n_upstreams || rest.n)
+        drop_upstreams(c);
+    for (size_t i = 0; i < src->n_upstreams && rc == RC_OK; i++)
+        rc = add_by_url(c, str_of(src->upstreams[i]), key_file, "--upstream", e);
+    while (!src->n_upstreams && rest.n && rc == RC_OK) {
+        struct str url = str_trim(str_cut(&rest, ','));
+
+        if (url.n)
+            rc = add_by_url(c, url, key_file, "BATCHD_UPSTREAM", e);
+    }
+    return rc;
+}
+
+/* --- Secrets ------------------------------------------------------------------------ */
+
+/* A bare name is a systemd credential where there are any, else a file. */
+static enum rc key_path(const char *key_file, char ret[FS_PATH_CAP], struct err *e)
+{
+    const char *dir = getenv("CREDENTIALS_DIRECTORY");
+    struct stat st;
+
+    if (dir && dir[0] && !strchr(key_file, '/')) {
+        enum rc rc = fs_join(ret, dir, key_file, e);
+
+        if (rc != RC_OK || stat(ret, &st) == 0)
+            return rc;
+    }
+    if (str_fmt(ret, FS_PATH_CAP, "%s", key_file) != RC_OK)
+        return err_set(e, RC_LIMIT, "the path '%.200s' is too long", key_file);
+    return RC_OK;
+}
+
+enum rc config_key_file(const char *key_file, char **ret, struct err *e)
+{
+    char path[FS_PATH_CAP];
+    struct str key;
+    char *text;
+    size_t n;
+    bool good;
+    enum rc rc = key_path(key_file, path, e);
+
+    if (rc == RC_OK)
+        rc = read_small(path, KEY_FILE_MAX, &text, &n, e);
+    if (rc != RC_OK)
+        return rc;
+    key = str_trim((struct str){text, n});
+    good = key.n > 0;
+    for (size_t i = 0; i < key.n; i++)
+        good = good && (unsigned char)key.p[i] > ' ' && (unsigned char)key.p[i] <= '~';
+    if (good)
+        *ret = mem_dup(key.p, key.n);
+    mem_wipe(text, n);
+    mem_free(text);
+    if (good)
+        return RC_OK;
+    return err_set(
+        e, RC_INVALID,
+        "the key file '%.200s' must hold one key: printable characters without "
+        "spaces",
+        path);
+}
+
+/* --- All together ------------------------------------------------------------------- */
+
+static enum rc check_together(const struct config *c, struct err *e)
+{
+    if (c->retry_cap < c->retry_base)
+        return err_set(e, RC_INVALID,
+                       "retry_cap is smaller than retry_base; it must be "
+                       "at least as long");
+    if (c->max_window < c->min_window)
+        return err_set(e, RC_INVALID,
+                       "max_window is smaller than min_window; it must be "
+                       "at least as long");
+    return RC_OK;
+}
+
+enum rc config_load(const struct config_sources *src, struct config *ret, struct err *e)
+{
+    const char *file = src->file ? src->file : getenv("BATCHD_CONFIG");
+    struct config c = {0};
+    enum rc rc = set_defaults(settings, n_settings, &c, e);
+
+    if (rc == RC_OK && file && file[0])
+        rc = load_file(&c, file, e);
+    if (rc == RC_OK)
+        rc = load_environment(&c, e);
+    if (rc == RC_OK)
+        rc = load_flags(&c, src, e);
+    if (rc == RC_OK)
+        rc = load_upstreams(&c, src, e);
+    if (rc == RC_OK)
+        rc = check_together(&c, e);
+    if (rc != RC_OK) {
+        config_done(&c);
+        return rc;
+    }
+    *ret = c;
+    return RC_OK;
+}
+
+enum rc config_load_keys(struct config *c, struct err *e)
+{
+    enum rc rc = RC_OK;
+
+    for (size_t i = 0; i < c->n_upstreams && rc == RC_OK; i++)
+        if (c->upstreams[i].key_file && !c->upstreams[i].key)
+            rc = config_key_file(c->upstreams[i].key_file, &c->upstreams[i].key, e);
+    return rc;
+}
+
+enum config_origin config_origin(const struct config *c, const struct setting *s)
+{
+    return c->origin[s - settings];
+}
+
+static bool same_upstreams(const struct config *a, const struct config *b)
+{
+    if (a->n_upstreams != b->n_upstreams)
+        return false;
+    for (size_t i = 0; i < a->n_upstreams; i++) {
+        if (!str_eq(str_of(a->upstreams[i].name), str_of(b->upstreams[i].name)))
+            return false;
+        for (size_t k = 0; k < n_upstream_settings; k++)
+            if (!setting_same(&upstream_settings[k], &a->upstreams[i], &b->upstreams[i]))
+                return false;
+    }
+    return true;
+}
+
+void config_reload(struct config *c, const struct config *now,
+                   void (*stays)(void *ctx, const char *name), void *ctx)
+{
+    for (size_t i = 0; i < n_settings; i++) {
+        const struct setting *s = &settings[i];
+
+        if (setting_same(s, c, now))
+            continue;
+        if (s->reload)
+            setting_copy(s, c, now);
+        else
+            stays(ctx, s->name);
+    }
+    if (!same_upstreams(c, now))
+        stays(ctx, "upstream");
+}
+
+/* --- Printing ----------------------------------------------------------------------- */
+
+static void print_setting(const struct setting *s, const void *base, struct buf *out)
+{
+    char allowed[SETTING_VALUE_CAP];
+    struct buf text;
+    bool is_default;
+
+    buf_init(&text, 8192);
+    setting_text(s, base, &text);
+    setting_allowed(s, allowed);
+    is_default = str_eq(buf_peek(&text), str_of(s->value));
+    buf_fmt(out, "\n# %s\n# %s%s%s%s\n", s->doc, allowed,
+            s->value ? "; default " : "; not set by default", s->value ? s->value : "",
+            s->reload ? "; taken anew on SIGHUP" : "");
+    if (is_default && s->example)
+        buf_fmt(out, "; %s = %s\n", s->name, s->example);
+    else
+        buf_fmt(out, "%s%s = %.*s\n", is_default ? "; " : "", s->name,
+                STR_ARG(buf_peek(&text)));
+    buf_done(&text);
+}
+
+static void print_upstream(const struct config_upstream *u, size_t i, struct buf *out)
+{
+    if (u->name)
+        buf_fmt(out, "\n[upstream %s]\n", u->name);
+    else
+        buf_fmt(out, "\n[upstream %zu]\n", i + 1);
+    for (size_t k = 0; k < n_upstream_settings; k++)
+        print_setting(&upstream_settings[k], u, out);
+}
+
+void config_print(const struct config *c, struct buf *out)
+{
+    static const struct config_upstream none;
+    const char *section = "";
+
+    buf_z(out,
+          "# Settings of batchd; batchd.conf(5) tells more.  A line that begins with "
+          "';' shows\n# the default (or an example, where there is none): take the ';' "
+          "away to change it.\n");
+
+    for (size_t i = 0; i < n_settings; i++) {
+        if (strcmp(section, settings[i].section) != 0) {
+            section = settings[i].section;
+            buf_fmt(out, "\n[%s]\n", section);
+        }
+        print_setting(&settings[i], c, out);
+    }
+    for (size_t i = 0; i < c->n_upstreams; i++)
+        print_upstream(&c->upstreams[i], i, out);
+    if (c->n_upstreams)
+        return;
+    /* Without any, their keys are shown all the same. */
+    buf_z(out, "\n; [upstream NAME]\n");
+    for (size_t k = 0; k < n_upstream_settings; k++)
+        print_setting(&upstream_settings[k], &none, out);
+}
+
+/* --- For the rooms ------------------------------------------------------------------ */
+
+void config_engine(const struct config *c, struct engine_opts *ret,
+                   struct engine_upstream **ret_upstreams)
+{
+    struct engine_upstream *ups = mem_new_n(struct engine_upstream, c->n_upstreams);
+
+    for (size_t i = 0; i < c->n_upstreams; i++) {
+        const struct config_upstream *u = &c->upstreams[i];
+
+        ups[i] = (struct engine_upstream){
+            .url = u->url,
+            .key = u->key,
+            .name = u->name,
+            .ca_file = u->ca_file,
+            .proxy = u->proxy,
+            .insecure = u->insecure,
+            .max_inflight = u->max_inflight,
+        };
+    }
+    *ret = (struct engine_opts){
+        .upstreams = ups,
+        .n_upstreams = c->n_upstreams,
+        .max_inflight = c->max_inflight,
+        .max_attempts = c->max_attempts,
+        .connect_timeout = c->connect_timeout,
+        .idle_timeout = c->idle_timeout,
+        .total_timeout = c->total_timeout,
+        .drain_timeout = c->cancel_timeout,
+        .retry_base = c->retry_base,
+        .retry_cap = c->retry_cap,
+        .sync_interval = c->sync_interval,
+        .max_answer = (size_t)c->max_answer,
+        .max_lines = c->max_lines,
+        .max_inputs = c->max_inputs,
+        .max_file_bytes = c->max_file_size,
+        .max_line_bytes = (size_t)c->max_line_size,
+        .many_models = c->many_models,
+        .output_expires = c->output_expires / USEC_PER_SEC,
+        .workers = c->workers,
+    };
+    *ret_upstreams = ups;
+}
+
+/* The name may be there already, from another upstream. */
+static void add_model(char **list, size_t *n, struct str name)
+{
+    for (size_t i = 0; i < *n; i++)
+        if (str_is(name, list[i]))
+            return;
+    list[(*n)++] = mem_dup(name.p, name.n);
+}
+
+char **config_models(const struct config *c)
+{
+    size_t most = 1, n = 0;
+    char **list;
+
+    for (size_t i = 0; i < c->n_upstreams; i++)
+        most += strlen(c->upstreams[i].models ? c->upstreams[i].models : "") + 1;
+    list = mem_new_n(char *, most);
+    for (size_t i = 0; i < c->n_upstreams; i++) {
+        struct str rest = str_of(c->upstreams[i].models);
+
+        while (rest.n) {
+            struct str name = str_trim(str_cut(&rest, ','));
+
+            if (name.n)
+                add_model(list, &n, name);
+        }
+    }
+    return list;
+}
+
+void config_models_free(char **models)
+{
+    for (char **m = models; m && *m; m++)
+        mem_free(*m);
+    mem_free(models);
+}
+
+bool config_loopback(const char *listen)
+{
+    struct str s = str_of(listen);
+
+    while (s.n && s.p[s.n - 1] != ':')
+        s.n--;
+    if (s.n)
+        s.n--; /* the colon */
+    return str_is(s, "[::1]") || str_is(s, "localhost") ||
+           (str_starts(s, STR("127.")) && strspn(s.p, "0123456789.") == s.n);
+}

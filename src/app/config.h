@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config: what the operator asked for: defaults, then the INI file, then the environment
+ * (BATCHD_...), then flags; the last one that says something counts.
+ *
+ * Owns:    its texts and the upstreams' keys (wiped when freed).  Secrets come from files
+ * only, never from argv or the environment.
+ * Threads: one at a time; read-only after config_load.
+ * Errors:  RC_INVALID with one sentence that names the place, the value and what is
+ * allowed.
+ */
+#pragma once
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "engine/engine.h"
+
+enum { CONFIG_SETTINGS = 30 }; /* rows of the table in setting.c */
+
+enum config_origin { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENVIRONMENT, CONFIG_FLAG };
+
+struct config_upstream {
+    char *name; /* NULL: given by URL only */
+    char *url;
+    char *key_file, *ca_file, *proxy; /* NULL: not set */
+    char *models;                     /* comma-separated; NULL: any */
+    char *key;                        /* the content of key_file; NULL: none */
+    unsigned max_inflight;            /* 0: the general one */
+    bool insecure;
+};
+
+/* Each field but the last three is one row of the table in setting.c. */
+struct config {
+    char *listen, *data_dir;
+    bool insecure_listen;
+    usec_t drain_timeout;
+    enum log_level log_level;
+    uint64_t disk_warn;
+    unsigned http_threads, http_workers, max_connections;
+    usec_t client_timeout;
+
+    unsigned max_inflight, max_attempts;
+    usec_t connect_timeout, idle_timeout, total_timeout, cancel_timeout;
+    usec_t retry_base, retry_cap, sync_interval;
+    uint64_t max_answer;
+    unsigned workers;
+
+    unsigned max_lines, max_inputs;
+    uint64_t max_file_size, max_line_size;
+    bool many_models;
+    usec_t min_window, max_window;
+
+    usec_t input_expires, output_expires;
+
+    enum config_origin origin[CONFIG_SETTINGS];
+    struct config_upstream *upstreams;
+    size_t n_upstreams;
+};
+
+struct setting;
+
+/* What the command line says; all of it borrowed from argv. */
+struct config_sources {
+    const char *file; /* --config; NULL: $BATCHD_CONFIG, or none */
+    const char *upstreams[LIMIT_UPSTREAMS];
+    size_t n_upstreams;
+    const char *upstream_key_file; /* of the upstreams given by URL */
+    struct {
+        const struct setting *setting;
+        const char *value;
+    } flags[2 * CONFIG_SETTINGS];
+    size_t n_flags;
+};
+
+NODISCARD enum rc config_load(const struct config_sources *src, struct config *ret,
+                              struct err *e);
+void config_done(struct config *c); /* may run twice */
+/* Reads the upstreams' key files; for who is going to use them. */
+NODISCARD enum rc config_load_keys(struct config *c, struct err *e);
+
+/* Parses the text of an INI file on top of *c; name is for the sentences. */
+NODISCARD enum rc config_parse(struct config *c, struct str text, const char *name,
+                               struct err *e);
+
+enum config_origin config_origin(const struct config *c, const struct setting *s);
+
+/* The whole of it as an INI file with a comment for each key: a value that is not the
+ * default stands as it is, a default behind a ';'.  Secrets are not in it. */
+void config_print(const struct config *c, struct buf *out);
+
+/* Takes from `now` what may change while running; calls stays() with each key that was
+ * changed and needs a restart. */
+void config_reload(struct config *c, const struct config *now,
+                   void (*stays)(void *ctx, const char *name), void *ctx);
+
+/* Reads a bearer key; a bare name is looked for in $CREDENTIALS_DIRECTORY first.  *ret is
+ * wiped and mem_free'd by the caller. */
+NODISCARD enum rc config_key_file(const char *key_file, char **ret, struct err *e);
+
+/* ret_upstreams: mem_free'd by the caller; it borrows from c. */
+void config_engine(const struct config *c, struct engine_opts *ret,
+                   struct engine_upstream **ret_upstreams);
+
+/* All models that upstreams name, each once, with a NULL behind them. */
+char **config_models(const struct config *c);
+void config_models_free(char **models); /* accepts NULL */
+
+/* Is the host of HOST:PORT the machine itself (127.0.0.0/8, ::1, localhost)? */
+bool config_loopback(const char *listen);

@@ -1,0 +1,468 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "app/setting.h"
+
+#include "base/mem.h"
+
+#include <ctype.h>
+#include <stdio.h>
+
+#define SEC      ((uint64_t)USEC_PER_SEC)
+#define MINUTE   (60 * SEC)
+#define HOUR     (60 * MINUTE)
+#define DAY      (24 * HOUR)
+#define MS       ((uint64_t)USEC_PER_MS)
+#define KIB      ((uint64_t)1 << 10)
+#define GIB      ((uint64_t)1 << 30)
+#define SERVE    SETTING_SERVE
+#define CHECK_IT SETTING_CHECK
+#define BOTH     (SETTING_SERVE | SETTING_RUN)
+
+/* clang-format off */
+/* One row a key; the name is also that of its field.  The columns: section, name, type,
+ * default, least, most, commands, taken anew on SIGHUP, documentation. */
+#define KEY(section, name, type, value, min, max, commands, reload, doc)                   \
+    {#section, #name, SETTING_##type, offsetof(struct config, name), value, min, max,      \
+     commands, reload, doc, NULL}
+
+const struct setting settings[] = {
+    KEY(server, listen, LISTEN, "127.0.0.1:8080", 0, 0, SERVE, false,
+        "Address and port to serve HTTP on; port 0 picks a free one."),
+    KEY(server, insecure_listen, BOOL, "no", 0, 0, SERVE, false,
+        "Listen on an address beyond loopback although no API key is asked for."),
+    KEY(server, data_dir, PATH, "./batchd-data", 0, 0, SERVE, false,
+        "Directory that holds everything; made when it is not there."),
+    KEY(server, drain_timeout, TIME, "10s", 0, HOUR, BOTH, true,
+        "How long requests in flight may take to end when the program is told to stop."),
+    KEY(server, log_level, LEVEL, "info", 0, 0, BOTH, true,
+        "Least level of the events that are logged."),
+    KEY(server, disk_warn, SIZE, "1G", 0, 1024 * GIB, SERVE, true,
+        "Warn when the data directory's disk has less room than this; 0 never warns."),
+    KEY(server, http_threads, UINT, "2", 1, 64, SERVE, false,
+        "Threads that serve connections."),
+    KEY(server, http_workers, UINT, "4", 1, 256, SERVE, false,
+        "Threads that answer requests."),
+    KEY(server, max_connections, UINT, "8192", 1, 1000000, SERVE, false,
+        "Most client connections at a time; lowered to what the file limit allows."),
+    KEY(server, client_timeout, TIME, "1m", SEC, HOUR, SERVE, false,
+        "A client connection without a byte for so long is closed."),
+
+    KEY(dispatch, max_inflight, UINT, "64", 1, LIMIT_INFLIGHT, BOTH, false,
+        "Most requests in flight to one upstream."),
+    KEY(dispatch, max_attempts, UINT, "5", 1, 1000, BOTH, false,
+        "How often a line may fail before its failure is its result."),
+    KEY(dispatch, connect_timeout, TIME, "5s", 10 * MS, 10 * MINUTE, BOTH, false,
+        "Most time to connect to an upstream."),
+    KEY(dispatch, idle_timeout, TIME, "10m", SEC, DAY, BOTH, false,
+        "A request without a byte from its upstream for so long is given up."),
+    KEY(dispatch, total_timeout, TIME, "0s", 0, 30 * DAY, BOTH, false,
+        "Most time for a request as a whole; 0s leaves it to the batch's deadline."),
+    KEY(dispatch, cancel_timeout, TIME, "10m", SEC, DAY, BOTH, false,
+        "How long a cancelled or expired batch waits for its requests in flight."),
+    KEY(dispatch, retry_base, TIME, "1s", MS, HOUR, BOTH, false,
+        "First pause before a line is tried again; it doubles with each failure."),
+    KEY(dispatch, retry_cap, TIME, "1m", MS, DAY, BOTH, false,
+        "Longest pause before a line is tried again."),
+    KEY(dispatch, sync_interval, TIME, "20ms", MS, 10 * SEC, BOTH, false,
+        "Results are written and synced to disk at least so often."),
+    KEY(dispatch, max_answer, SIZE, "64M", KIB, GIB, BOTH, false,
+        "Largest answer taken from an upstream; a larger one fails its line."),
+    KEY(dispatch, workers, UINT, "2", 1, 64, BOTH, false,
+        "Threads that validate input, sync results and write output files."),
+
+    KEY(limits, max_lines, UINT, "50000", 1, LIMIT_LINES_EVER, SERVE | CHECK_IT, false,
+        "Most requests in one batch."),
+    KEY(limits, max_inputs, UINT, "50000", 1, UINT32_MAX, SERVE | CHECK_IT, false,
+        "Most embedding inputs in one batch."),
+    KEY(limits, max_file_size, SIZE, "200M", KIB, 1024 * GIB, SERVE | CHECK_IT, false,
+        "Largest input file."),
+    KEY(limits, max_line_size, SIZE, "32M", KIB, LIMIT_LINE_BYTES, BOTH | CHECK_IT, false,
+        "Longest line of an input file."),
+    KEY(limits, many_models, BOOL, "no", 0, 0, BOTH | CHECK_IT, false,
+        "Take batches whose lines name different models."),
+    KEY(limits, min_window, TIME, "1s", SEC, 30 * DAY, SERVE, false,
+        "Shortest completion_window a client may ask for."),
+    KEY(limits, max_window, TIME, "30d", SEC, 30 * DAY, SERVE, false,
+        "Longest completion_window a client may ask for."),
+
+    KEY(files, input_expires, TIME, "30d", 0, 3650 * DAY, SERVE, false,
+        "Uploaded batch inputs are deleted after so long unless the upload says otherwise; 0s never."),
+    KEY(files, output_expires, TIME, "0s", 0, 3650 * DAY, SERVE, false,
+        "Output and error files are deleted so long after their batch ended; 0s never."),
+};
+const size_t n_settings = COUNTOF(settings);
+_Static_assert(COUNTOF(settings) == CONFIG_SETTINGS, "config.h counts the rows");
+
+/* The columns: name, type, default, least, most, documentation, example. */
+#undef KEY
+#define KEY(name, type, value, min, max, doc, example)                                     \
+    {"upstream", #name, SETTING_##type, offsetof(struct config_upstream, name), value,     \
+     min, max, 0, false, doc, example}
+
+const struct setting upstream_settings[] = {
+    KEY(url, URL, NULL, 0, 0,
+        "Base URL with its version; every upstream needs one.", "http://127.0.0.1:8000/v1"),
+    KEY(key_file, PATH, NULL, 0, 0,
+        "File with the bearer key; a bare name is looked for in $CREDENTIALS_DIRECTORY first.", "/etc/batchd/gpu.key"),
+    KEY(max_inflight, UINT, NULL, 1, LIMIT_INFLIGHT,
+        "Most requests in flight to it; without it the one of [dispatch].", "256"),
+    KEY(ca_file, PATH, NULL, 0, 0,
+        "Certificates (PEM) to trust; without it the system's.", "/etc/ssl/own-ca.pem"),
+    KEY(proxy, URL, NULL, 0, 0,
+        "HTTP proxy to go through.", "http://proxy.example.org:3128"),
+    KEY(insecure, BOOL, "no", 0, 0,
+        "Do not verify the server's certificate.", NULL),
+    KEY(models, TEXT, NULL, 0, 0,
+        "The models it serves, comma-separated: what GET /v1/models lists.", "llama-3.3-70b, qwen3-32b"),
+};
+/* clang-format on */
+const size_t n_upstream_settings = COUNTOF(upstream_settings);
+
+static void *field(const struct setting *s, void *base)
+{
+    return (char *)base + s->offset;
+}
+
+static const void *field_of(const struct setting *s, const void *base)
+{
+    return (const char *)base + s->offset;
+}
+
+static bool is_text(const struct setting *s)
+{
+    return s->type <= SETTING_URL;
+}
+
+/* --- Names ------------------------------------------------------------------------- */
+
+const struct setting *setting_find(struct str section, struct str name)
+{
+    for (size_t i = 0; i < n_settings; i++)
+        if (str_is(section, settings[i].section) && str_is(name, settings[i].name))
+            return &settings[i];
+    return NULL;
+}
+
+const struct setting *setting_by_flag(struct str flag)
+{
+    char name[SETTING_NAME_CAP];
+
+    for (size_t i = 0; i < n_settings; i++) {
+        setting_flag(&settings[i], name);
+        if (str_is(flag, name + 2))
+            return &settings[i];
+    }
+    return NULL;
+}
+
+void setting_flag(const struct setting *s, char ret[SETTING_NAME_CAP])
+{
+    CHECK(str_fmt(ret, SETTING_NAME_CAP, "--%s", s->name) == RC_OK);
+    for (char *c = ret; *c; c++)
+        if (*c == '_')
+            *c = '-';
+}
+
+void setting_env(const struct setting *s, char ret[SETTING_NAME_CAP])
+{
+    CHECK(str_fmt(ret, SETTING_NAME_CAP, "BATCHD_%s", s->name) == RC_OK);
+    for (char *c = ret; *c; c++)
+        *c = (char)toupper((unsigned char)*c);
+}
+
+const char *setting_metavar(const struct setting *s)
+{
+    static const char *const names[] = {
+        [SETTING_TEXT] = "TEXT", [SETTING_PATH] = "PATH", [SETTING_LISTEN] = "HOST:PORT",
+        [SETTING_URL] = "URL",   [SETTING_UINT] = "N",    [SETTING_SIZE] = "SIZE",
+        [SETTING_TIME] = "TIME", [SETTING_BOOL] = NULL,   [SETTING_LEVEL] = "LEVEL",
+    };
+
+    return names[s->type];
+}
+
+/* --- Values as text ---------------------------------------------------------------- */
+
+static const struct unit {
+    uint64_t size;
+    const char *name;
+} sizes[] = {{1024 * GIB, "T"}, {GIB, "G"}, {1024 * KIB, "M"}, {KIB, "K"}, {1, ""}},
+  times[] = {{DAY, "d"}, {HOUR, "h"}, {MINUTE, "m"}, {SEC, "s"}, {MS, "ms"}};
+
+/* In the largest unit that leaves a whole number, as an operator would write it. */
+static void put_in_units(char *dst, size_t cap, const struct unit *units, size_t n,
+                         const char *zero, uint64_t v)
+{
+    if (v == 0) {
+        CHECK(str_fmt(dst, cap, "%s", zero) == RC_OK);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (v % units[i].size == 0) {
+            CHECK(str_fmt(dst, cap, "%llu%s", (unsigned long long)(v / units[i].size),
+                          units[i].name) == RC_OK);
+            return;
+        }
+    }
+    PANIC("%llu has no unit", (unsigned long long)v); /* parsers give whole units only */
+}
+
+static void put_number(const struct setting *s, uint64_t v, char *dst, size_t cap)
+{
+    if (s->type == SETTING_SIZE)
+        put_in_units(dst, cap, sizes, COUNTOF(sizes), "0", v);
+    else if (s->type == SETTING_TIME)
+        put_in_units(dst, cap, times, COUNTOF(times), "0s", v);
+    else
+        CHECK(str_fmt(dst, cap, "%llu", (unsigned long long)v) == RC_OK);
+}
+
+void setting_allowed(const struct setting *s, char ret[SETTING_VALUE_CAP])
+{
+    static const char *const what[] = {
+        [SETTING_TEXT] = "text",
+        [SETTING_PATH] = "a path",
+        [SETTING_LISTEN] = "HOST:PORT, as 127.0.0.1:8080 or [::1]:8080",
+        [SETTING_URL] =
+            "http://HOST or https://HOST with port and path, without a password",
+        [SETTING_UINT] = "a whole number",
+        [SETTING_SIZE] = "a size (K, M, G, T)",
+        [SETTING_TIME] = "a time (ms, s, m, h, d)",
+        [SETTING_BOOL] = "yes or no",
+        [SETTING_LEVEL] = "one of debug, info, warn and error",
+    };
+    char min[32], max[32];
+
+    if (s->max == 0) {
+        CHECK(str_fmt(ret, SETTING_VALUE_CAP, "%s", what[s->type]) == RC_OK);
+        return;
+    }
+    put_number(s, s->min, min, sizeof min);
+    put_number(s, s->max, max, sizeof max);
+    CHECK(str_fmt(ret, SETTING_VALUE_CAP, "%s from %s to %s", what[s->type], min, max) ==
+          RC_OK);
+}
+
+static const char *const levels[] = {"debug", "info", "warn", "error"};
+
+void setting_text(const struct setting *s, const void *base, struct buf *out)
+{
+    const void *p = field_of(s, base);
+    char text[SETTING_VALUE_CAP] = "";
+    unsigned n;
+
+    switch (s->type) {
+    case SETTING_TEXT:
+    case SETTING_PATH:
+    case SETTING_LISTEN:
+    case SETTING_URL:
+        if (*(char *const *)p)
+            buf_z(out, *(char *const *)p);
+        return;
+    case SETTING_UINT:
+        n = *(const unsigned *)p;
+        if (n != 0 || s->min == 0) /* 0 where 0 is not allowed: not set */
+            put_number(s, n, text, sizeof text);
+        break;
+    case SETTING_SIZE:
+        put_number(s, *(const uint64_t *)p, text, sizeof text);
+        break;
+    case SETTING_TIME:
+        put_number(s, (uint64_t) * (const usec_t *)p, text, sizeof text);
+        break;
+    case SETTING_BOOL:
+        buf_z(out, *(const bool *)p ? "yes" : "no");
+        return;
+    case SETTING_LEVEL:
+        buf_z(out, levels[*(const enum log_level *)p]);
+        return;
+    }
+    buf_z(out, text);
+}
+
+/* --- Text to values ---------------------------------------------------------------- */
+
+static bool printable(struct str s)
+{
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f)
+            return false;
+    return true;
+}
+
+static bool port_ok(struct str s)
+{
+    uint64_t port;
+
+    return str_u64(s, &port) == RC_OK && port <= 65535;
+}
+
+/* HOST:PORT with an IPv6 address in brackets: a bare one has no clear end. */
+static bool listen_ok(struct str s)
+{
+    size_t colon = s.n;
+
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] == ':')
+            colon = i;
+    if (colon == s.n || colon == 0 || colon > 255)
+        return false;
+    if (s.p[0] == '[')
+        return colon > 2 && s.p[colon - 1] == ']' &&
+               port_ok((struct str){s.p + colon + 1, s.n - colon - 1});
+    for (size_t i = 0; i < colon; i++)
+        if (!isalnum((unsigned char)s.p[i]) && !strchr(".-_", s.p[i]))
+            return false;
+    return port_ok((struct str){s.p + colon + 1, s.n - colon - 1});
+}
+
+/* No '@': a password would be seen by every user who runs ps(1); keys come from files. */
+bool setting_url_ok(struct str s)
+{
+    struct str host = s;
+    size_t n = 0;
+
+    if (str_starts(s, STR("http://")))
+        host.p += 7, host.n -= 7;
+    else if (str_starts(s, STR("https://")))
+        host.p += 8, host.n -= 8;
+    else
+        return false;
+    for (size_t i = 0; i < s.n; i++)
+        if ((unsigned char)s.p[i] <= ' ' || (unsigned char)s.p[i] > '~' ||
+            strchr("@?#\\\"<>", s.p[i]))
+            return false;
+    while (n < host.n && host.p[n] != '/')
+        n++;
+    return n > 0 && host.p[0] != ':' && s.n <= 2000;
+}
+
+static bool in_range(const struct setting *s, uint64_t v)
+{
+    return v >= s->min && v <= s->max;
+}
+
+static bool set_number(const struct setting *s, void *p, struct str text)
+{
+    uint64_t v;
+    usec_t t;
+
+    if (s->type == SETTING_TIME) {
+        if (str_duration(text, &t) != RC_OK || !in_range(s, (uint64_t)t))
+            return false;
+        *(usec_t *)p = t;
+    } else if (s->type == SETTING_SIZE) {
+        if (str_size(text, &v) != RC_OK || !in_range(s, v))
+            return false;
+        *(uint64_t *)p = v;
+    } else {
+        if (str_u64(text, &v) != RC_OK || !in_range(s, v))
+            return false;
+        *(unsigned *)p = (unsigned)v;
+    }
+    return true;
+}
+
+static bool set_level(void *p, struct str text)
+{
+    for (size_t i = 0; i < COUNTOF(levels); i++) {
+        if (str_is(text, levels[i])) {
+            *(enum log_level *)p = (enum log_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool set_text(const struct setting *s, char **p, struct str text)
+{
+    if (text.n == 0 || text.n >= 4096 || !printable(text))
+        return false;
+    if (s->type == SETTING_LISTEN && !listen_ok(text))
+        return false;
+    if (s->type == SETTING_URL && !setting_url_ok(text))
+        return false;
+    mem_free(*p);
+    *p = mem_dup(text.p, text.n);
+    return true;
+}
+
+static bool set(const struct setting *s, void *p, struct str text)
+{
+    bool yes;
+
+    switch (s->type) {
+    case SETTING_TEXT:
+    case SETTING_PATH:
+    case SETTING_LISTEN:
+    case SETTING_URL:
+        return set_text(s, p, text);
+    case SETTING_UINT:
+    case SETTING_SIZE:
+    case SETTING_TIME:
+        return set_number(s, p, text);
+    case SETTING_BOOL:
+        if (str_bool(text, &yes) != RC_OK)
+            return false;
+        *(bool *)p = yes;
+        return true;
+    case SETTING_LEVEL:
+        return set_level(p, text);
+    }
+    return false;
+}
+
+enum rc setting_set(const struct setting *s, void *base, struct str text,
+                    const char *where, struct err *e)
+{
+    char allowed[SETTING_VALUE_CAP], value[80];
+
+    if (set(s, field(s, base), text))
+        return RC_OK;
+    setting_allowed(s, allowed);
+    /* A URL that was refused may hold a password: it must not get into a log. */
+    if (s->type == SETTING_URL && memchr(text.p, '@', text.n))
+        return err_set(e, RC_INVALID,
+                       "%s holds a user name or password; it must be %s; keys are read "
+                       "from files",
+                       where, allowed);
+    return err_set(e, RC_INVALID, "%s is %s; it must be %s", where,
+                   log_q(value, sizeof value, text.p, text.n), allowed);
+}
+
+bool setting_same(const struct setting *s, const void *base_a, const void *base_b)
+{
+    struct buf a, b;
+    bool same;
+
+    buf_init(&a, 8192);
+    buf_init(&b, 8192);
+    setting_text(s, base_a, &a);
+    setting_text(s, base_b, &b);
+    same = str_eq(buf_peek(&a), buf_peek(&b));
+    buf_done(&a);
+    buf_done(&b);
+    return same;
+}
+
+void setting_copy(const struct setting *s, void *dst, const void *src)
+{
+    struct buf text;
+
+    buf_init(&text, 8192);
+    setting_text(s, src, &text);
+    if (text.n)
+        CHECK(setting_set(s, dst, buf_peek(&text), s->name, NULL) == RC_OK);
+    else
+        setting_drop(s, dst);
+    buf_done(&text);
+}
+
+void setting_drop(const struct setting *s, void *base)
+{
+    if (is_text(s)) {
+        char **p = field(s, base);
+
+        mem_free(*p);
+        *p = NULL;
+    }
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admit: the job that makes a batch live: validates a new one, recovers one of before.
+ *
+ * On a worker; owns the live batch until task_report().  What it finds goes to the store
+ * first and to the loop then, so a crash in between repeats it.
+ */
+#include "engine/intake.h"
+#include "engine/jobs.h"
+#include "json/json.h"
+
+static enum rc read_input(void *ctx, char *dst, size_t cap, uint64_t off, size_t *ret_n)
+{
+    struct live *l = ctx;
+
+    return l->engine->o.blobs->ops->pread(l->input, dst, cap, off, ret_n, &l->task.err);
+}
+
+/* One fault of the whole file, for what is wrong before a line can be read. */
+static char *one_error(const char *code, const char *param, const char *message)
+{
+    struct intake_errors *x = intake_errors_new();
+    struct intake_fault f = {.code = code, .param = param, .message = message};
+    char *json;
+
+    intake_errors_add(x, &f);
+    json = intake_errors_json(x);
+    intake_errors_free(x);
+    return json;
+}
+
+/* The batch ends as failed, or, when a cancel came first, goes on to cancelled. */
+static enum rc refuse(struct live *l, char *errors)
+{
+    struct batch_change change = {.errors = errors};
+    enum rc rc = live_move(l, BATCH_EV_INVALID, &change);
+
+    mem_free(errors);
+    return rc == RC_CONFLICT ? RC_OK : rc;
+}
+
+/* A batch keeps its input also when the file is deleted behind it: what counts is whether
+ * it stood when the batch was made. */
+static enum rc open_input(struct live *l, char **ret_errors)
+{
+    const struct blobs *blobs = l->engine->o.blobs;
+    char message[160];
+    enum rc rc = RC_NOTFOUND;
+
+    if (!l->rec.input_missing)
+        rc = blobs->ops->open(blobs->self, l->rec.input_file.z, &l->input, &l->task.err);
+    if (rc != RC_NOTFOUND)
+        return rc;
+    IGNORE(str_fmt(message, sizeof message, "Cannot find file %s.", l->rec.input_file.z));
+    *ret_errors = one_error("invalid_request", "file_id", message);
+    return RC_OK;
+}
+
+/* Fills l->index, or *ret_errors when the file is not good.  RC_CANCELLED: we are
+ * stopping. */
+static enum rc scan(struct live *l, struct intake_result *result, char **ret_errors)
+{
+    struct engine *g = l->engine;
+    struct intake_rules rules = {.endpoint = l->rec.endpoint,
+                                 .many_models = g->o.many_models,
+                                 .max_lines = g->o.max_lines,
+                                 .max_inputs = g->o.max_inputs,
+                                 .max_bytes = g->o.max_file_bytes,
+                                 .max_line_bytes = g->o.max_line_bytes};
+    struct intake_errors *errors = intake_errors_new();
+    struct index_writer *idx = NULL;
+    enum rc rc = index_create(g->o.spool, &l->id, &idx, &l->task.err);
+
+    if (rc == RC_OK)
+        rc = intake_scan(read_input, l, g->o.blobs->ops->size(l->input), &rules, idx,
+                         intake_errors_add, errors, &g->stopping, result, &l->task.err);
+    if (rc == RC_OK && result->faults == 0) {
+        rc = index_finish(idx, &l->task.err);
+        idx = NULL;
+        if (rc == RC_OK)
+            rc = index_load(g->o.spool, &l->id, &l->index, &l->task.err);
+    } else if (rc == RC_OK) {
+        *ret_errors = intake_errors_json(errors);
+    }
+    index_abort(idx);
+    intake_errors_free(errors);
+    if (l->index)
+        l->items = index_count(l->index);
+    return rc;
+}
+
+/* A batch of before: `first durable record wins` is decided here. */
+static void seen(void *ctx, const struct reslog_rec *r, const struct reslog_place *at)
+{
+    struct live *l = ctx;
+
+    (void)at;
+    if (l->done[r->item / 8] >> (r->item % 8) & 1)
+        return;
+    l->done[r->item / 8] |= (uint8_t)(1u << (r->item % 8));
+    tally_record(&l->synced, r);
+}
+
+static enum rc open_log(struct live *l)
+{
+    struct engine *g = l->engine;
+    uint64_t damaged = 0;
+    enum rc rc;
+
+    l->done = mem_new_n(uint8_t, ((size_t)l->items + 7) / 8);
+    rc = reslog_open(g->o.spool, &l->id, l->items, seen, l, &l->log, &damaged,
+                     &l->task.err);
+    if (rc == RC_NOTFOUND)
+        rc = reslog_create(g->o.spool, &l->id, l->items, &l->log, &l->task.err);
+    if (damaged)
+        log_error("log.damaged", "batch=%s records=%llu action=\"those lines run again\"",
+                  l->id.z, (unsigned long long)damaged);
+    return rc;
+}
+
+static void publish(struct live *l)
+{
+    struct board_entry entry = {
+        .counts = {l->items, l->synced.completed, l->synced.failed},
+        .usage = l->synced.usage,
+        .has_usage = l->synced.has_usage};
+
+    board_set(l->engine->board, &l->id, &entry);
+}
+
+/* validating, or cancelled before it was validated. */
+static enum rc validate(struct live *l)
+{
+    struct intake_result result = {0};
+    struct batch_change change = {0};
+    struct batch_counts counts = {0};
+    char *errors = NULL;
+    enum rc rc = open_input(l, &errors);
+
+    if (rc == RC_OK && !errors)
+        rc = scan(l, &result, &errors);
+    if (rc != RC_OK)
+        return rc;
+    if (errors)
+        return refuse(l, errors);
+    rc = open_log(l);
+    if (rc != RC_OK)
+        return rc;
+    /* On the board first: see board.h. */
+    publish(l);
+    counts.total = l->items;
+    change.counts = &counts;
+    change.model = result.model[0] ? result.model : NULL;
+    rc = live_move(l, BATCH_EV_VALID, &change);
+    if (rc == RC_NOTFOUND || rc == RC_IO || rc == RC_CORRUPT || rc == RC_NOSPACE)
+        board_remove(l->engine->board, &l->id);
+    return rc == RC_CONFLICT ? RC_OK : rc;
+}
+
+/* in_progress, finalizing or cancelling: the index and the log lie in the spool; what is
+ * not there or damaged is made again from the input. */
+static enum rc recover(struct live *l)
+{
+    struct intake_result result = {0};
+    char *errors = NULL;
+    enum rc rc = open_input(l, &errors);
+
+    if (rc == RC_OK && !errors) {
+        rc = index_load(l->engine->o.spool, &l->id, &l->index, &l->task.err);
+        if (rc == RC_OK)
+            l->items = index_count(l->index);
+        else if (rc == RC_NOTFOUND || rc == RC_CORRUPT)
+            rc = scan(l, &result, &errors);
+    }
+    if (rc != RC_OK)
+        return rc;
+    if (errors) {
+        mem_free(errors);
+        if (l->rec.status == BATCH_CANCELLING)
+            return RC_OK; /* cancelled before it was validated, and it was no good */
+        return err_set(&l->task.err, RC_CORRUPT,
+                       "the input file '%s' of batch '%s' was valid once and is not now",
+                       l->rec.input_file.z, l->id.z);
+    }
+    rc = open_log(l);
+    if (rc == RC_OK)
+        publish(l);
+    return rc;
+}
+
+void admit_run(struct pool_job *job)
+{
+    struct task *t = CONTAINER_OF(job, struct task, job);
+    struct live *l = t->live;
+    const struct store *store = l->engine->o.store;
+
+    t->rc = RC_CANCELLED;
+    if (!atomic_load(&l->engine->stopping)) {
+        batch_done(&l->rec);
+        t->rc = store->ops->batch_get(store->self, l->id.z, &l->rec, &t->err);
+        if (t->rc == RC_OK && l->rec.status == BATCH_VALIDATING)
+            t->rc = validate(l);
+        else if (t->rc == RC_OK && !batch_terminal(l->rec.status))
+            t->rc = recover(l);
+    }
+    task_report(t);
+}
+
+void expire_run(struct pool_job *job)
+{
+    struct task *t = CONTAINER_OF(job, struct task, job);
+
+    t->rc = live_move(t->live, BATCH_EV_EXPIRE, NULL);
+    if (t->rc == RC_CONFLICT)
+        t->rc = RC_OK; /* somebody closed it first; l->rec says how */
+    task_report(t);
+}

@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A line has no object until it is in flight: then it is a slot.  Memory is slots in use
+ * times what they hold, whatever the size of the batch.
+ */
+#include "engine/dispatch.h"
+#include "core/line.h"
+#include "engine/journal.h"
+
+/* Lines go out in file order, so one read serves many of them. */
+#define WINDOW (256u << 10)
+
+/* Tickets taken from the scheduler at a time. */
+#define TICKETS 32
+
+/* A line's memory above it is given back after the call. */
+#define KEEP_LINE (64u << 10)
+
+static void answered(struct http_call *c);
+
+static struct slot *slot_take(struct engine *g)
+{
+    struct list *node = list_pop(&g->free_slots);
+    struct slot *s;
+
+    if (node)
+        return list_entry(node, struct slot, link);
+    s = mem_new(struct slot);
+    http_call_init(&s->call);
+    list_init(&s->link);
+    return s;
+}
+
+static void slot_give(struct engine *g, struct slot *s)
+{
+    struct live *l = s->live;
+
+    list_del(&s->link);
+    l->inflight--;
+    atomic_fetch_sub_explicit(&g->stats.inflight, 1, memory_order_relaxed);
+    s->live = NULL;
+    if (s->cap > KEEP_LINE) {
+        mem_free(s->line);
+        s->line = NULL;
+        s->cap = 0;
+    }
+    list_add_head(&g->free_slots, &s->link);
+}
+
+void dispatch_free(struct engine *g)
+{
+    struct list *node;
+
+    while ((node = list_pop(&g->free_slots))) {
+        struct slot *s = list_entry(node, struct slot, link);
+
+        http_call_done(&s->call);
+        mem_free(s->line);
+        mem_free(s);
+    }
+}
+
+/* --- Out -----------------------------------------------------------------------------
+ */
+
+/* Fills the window from the entry's line on. */
+static enum rc window_fill(struct live *l, const struct index_entry *entry, struct err *e)
+{
+    if (!l->window)
+        l->window = mem_try(WINDOW);
+    if (!l->window)
+        return err_set(e, RC_NOMEM, "no memory to read ahead");
+    l->window_off = entry->offset;
+    l->window_n = 0;
+    return l->engine->o.blobs->ops->pread(l->input, l->window, WINDOW, entry->offset,
+                                          &l->window_n, e);
+}
+
+static bool in_window(const struct live *l, const struct index_entry *entry)
+{
+    return entry->offset >= l->window_off &&
+           entry->offset + entry->length <= l->window_off + l->window_n;
+}
+
+static enum rc slot_read(struct slot *s, const struct index_entry *entry, struct err *e)
+{
+    struct live *l = s->live;
+    enum rc rc = RC_OK;
+
+    s->n = entry->length;
+    if (!in_window(l, entry)) {
+        if (entry->length > WINDOW || entry->offset < l->window_off)
+            return live_read_line(l, entry, &s->line, &s->cap, e);
+        rc = window_fill(l, entry, e);
+        if (rc == RC_OK && !in_window(l, entry))
+            rc = err_set(e, RC_CORRUPT, "the input file '%s' is shorter than it was",
+                         l->rec.input_file.z);
+    }
+    if (rc == RC_OK && s->cap < entry->length) {
+        char *more = mem_resize(s->line, entry->length);
+
+        if (!more)
+            return err_set(e, RC_NOMEM, "no memory for a line");
+        s->line = more;
+        s->cap = entry->length;
+    }
+    if (rc == RC_OK)
+        memcpy(s->line, l->window + (entry->offset - l->window_off), entry->length);
+    return rc;
+}
+
+static void send_line(struct engine *g, const struct sched_ticket *t)
+{
+    struct live *l = g->by_handle[t->batch];
+    struct index_entry entry = index_get(l->index, t->item);
+    struct slot *s = slot_take(g);
+    struct http_call *c = &s->call;
+    struct err e;
+    enum rc rc;
+
+    s->live = l;
+    s->ticket = *t;
+    list_add_tail(&l->calls, &s->link);
+    l->inflight++;
+    atomic_fetch_add_explicit(&g->stats.inflight, 1, memory_order_relaxed);
+    rc = slot_read(s, &entry, &e);
+    if (rc != RC_OK) {
+        if (rc == RC_CORRUPT)
+            live_sicken(l, &e);
+        else
+            engine_die(g, "the input of a batch cannot be read", &e);
+        sched_aborted(g->sched, t, t->sent);
+        slot_give(g, s);
+        return;
+    }
+    c->target = upstream_target(g->ups[t->upstream]);
+    c->path = endpoint_path(l->rec.endpoint) + 3; /* the base URL ends with the /v1 */
+    c->method = "POST";
+    c->body = (struct str){s->line + entry.body_off, entry.body_len};
+    c->connect_timeout = g->o.connect_timeout;
+    c->idle_timeout = g->o.idle_timeout;
+    c->total_timeout = g->o.total_timeout;
+    c->max_body = g->o.max_answer;
+    c->done = answered;
+    IGNORE(str_fmt(c->request_id, sizeof c->request_id, "%s/%u/%u", l->id.z, entry.number,
+                   t->attempt)); /* 63 + 10 + 5 + 2 fit in 96 */
+    http_start(g->client, c);
+}
+
+void dispatch(struct engine *g, usec_t now)
+{
+    struct sched_ticket tickets[TICKETS];
+    size_t n;
+    uint16_t up;
+
+    while (sched_probe(g->sched, &up, now))
+        upstream_probe(g->ups[up]);
+    do {
+        n = sched_next(g->sched, tickets, TICKETS, now);
+        for (size_t i = 0; i < n; i++)
+            send_line(g, &tickets[i]);
+    } while (n == TICKETS);
+}
+
+void dispatch_abort(struct live *l, usec_t now)
+{
+    struct engine *g = l->engine;
+
+    list_each_safe (it, &l->calls) {
+        struct slot *s = list_entry(it, struct slot, link);
+
+        http_cancel(&s->call);
+        sched_aborted(g->sched, &s->ticket, now);
+        slot_give(g, s);
+    }
+}
+
+/* --- In ------------------------------------------------------------------------------
+ */
+
+static struct outcome outcome_of_call(const struct http_call *c)
+{
+    switch (c->fate) {
+    case HTTP_ANSWERED:
+        return outcome_of_answer(c->status, buf_peek(&c->answer));
+    case HTTP_NO_CONNECT:
+        return (struct outcome){.cls = OUTCOME_HOST};
+    case HTTP_TIMEOUT:
+        return (struct outcome){.cls = OUTCOME_STALLED};
+    case HTTP_TOO_LARGE:
+        return (struct outcome){.cls = OUTCOME_OVERSIZE};
+    case HTTP_RESET:
+    case HTTP_GARBLED:
+    case HTTP_ABORTED:
+        break;
+    }
+    return (struct outcome){.cls = OUTCOME_BROKEN};
+}
+
+/* The real API's request_id is the server's own; where an upstream gives none the line's
+ * id does. */
+static enum rc compose_answer(struct buf *b, const struct http_call *c, const char *hex,
+                              struct str custom_id)
+{
+    return outcome_line(b, hex, custom_id, c->status,
+                        c->answer_id[0] ? c->answer_id : hex, buf_peek(&c->answer));
+}
+
+static enum rc compose_failure(struct buf *b, const struct slot *s,
+                               enum outcome_class cls, const char *hex,
+                               struct str custom_id)
+{
+    const struct http_call *c = &s->call;
+    const char *code = "upstream_error";
+    char message[320];
+
+    if (cls == OUTCOME_STALLED)
+        code = "upstream_timeout";
+    else if (cls == OUTCOME_OVERSIZE)
+        code = "response_too_large";
+    IGNORE(str_fmt(message, sizeof message,
+                   "The upstream server gave no usable answer after %u attempts: %s.",
+                   s->ticket.attempt + 1u,
+                   c->fate == HTTP_ANSWERED ? "the answer's body is not a JSON object"
+                                            : c->reason));
+    return outcome_error_line(b, hex, custom_id, code, message);
+}
+
+static void write_result(struct engine *g, const struct slot *s, const struct outcome *o,
+                         usec_t now)
+{
+    const struct http_call *c = &s->call;
+    bool whole = c->fate == HTTP_ANSWERED && o->cls != OUTCOME_BROKEN;
+    struct reslog_rec rec = {.item = s->ticket.item,
+                             .kind =
+                                 o->cls == OUTCOME_DONE ? RESULT_OUTPUT : RESULT_ERROR,
+                             .attempt = (uint8_t)s->ticket.attempt,
+                             .has_usage = o->has_usage,
+                             .usage = o->usage};
+    struct line line;
+    char hex[33];
+    enum rc rc;
+
+    line_reread((struct str){s->line, s->n}, &line);
+    id_request(&s->live->id, s->ticket.item, hex);
+    buf_shrink(&g->line, 1u << 20);
+    rc = whole ? compose_answer(&g->line, c, hex, line.custom_id)
+               : compose_failure(&g->line, s, o->cls, hex, line.custom_id);
+    if (rc != RC_OK) { /* a body that is not JSON grows sixfold as a string */
+        rec.kind = RESULT_ERROR;
+        rec.has_usage = false;
+        buf_reset(&g->line);
+        rc = outcome_error_line(&g->line, hex, line.custom_id, "response_too_large",
+                                "The upstream server's answer is too large to be kept.");
+    }
+    CHECK(rc == RC_OK);
+    rec.payload = buf_peek(&g->line);
+    journal_append(s->live, &rec, now);
+}
+
+/* A batch that is closing keeps what was answered for good; what failed is accounted for
+ * as cancelled or expired when the files are written. */
+static bool keeps(const struct slot *s, enum outcome_class cls)
+{
+    return s->live->phase == LIVE_RUN || cls == OUTCOME_DONE || cls == OUTCOME_REFUSED ||
+           cls == OUTCOME_OVERSIZE;
+}
+
+static void answered(struct http_call *c)
+{
+    struct slot *s = CONTAINER_OF(c, struct slot, call);
+    struct live *l = s->live;
+    struct engine *g = l->engine;
+    usec_t now = loop_now(g->loop);
+    usec_t retry_after = c->retry_after_ms >= 0 ? c->retry_after_ms * USEC_PER_MS : -1;
+    struct outcome o;
+
+    if (c->fate == HTTP_ABORTED) { /* the client is being freed: the process ends */
+        sched_aborted(g->sched, &s->ticket, now);
+        slot_give(g, s);
+        return;
+    }
+    o = outcome_of_call(c);
+    atomic_fetch_add_explicit(&g->stats.calls[o.cls], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&g->stats.answer_bytes, c->answer.n, memory_order_relaxed);
+    if (sched_done(g->sched, &s->ticket, o.cls, retry_after, now) == SCHED_RETRY)
+        atomic_fetch_add_explicit(&g->stats.retries, 1, memory_order_relaxed);
+    else if (keeps(s, o.cls))
+        write_result(g, s, &o, now);
+    slot_give(g, s);
+    live_touch(l);
+}

@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * dispatch: the way of a line on the loop: ticket, body slice, call, answer, result.
+ *
+ * Owns: the slots.  Threads: the engine's loop only.
+ */
+#pragma once
+
+#include "engine/work.h"
+
+void dispatch(struct engine *g, usec_t now);
+void dispatch_abort(struct live *l, usec_t now); /* gives up its calls in flight */
+void dispatch_free(struct engine *g);            /* none may be in flight */

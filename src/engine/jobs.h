@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * jobs: what workers do for a live batch.  Each owns it until task_report().
+ */
+#pragma once
+
+#include "engine/work.h"
+
+void admit_run(struct pool_job *job);  /* validates a new batch, recovers one of before */
+void expire_run(struct pool_job *job); /* its time is over: says so in the store */
+void finish_run(struct pool_job *job); /* log to files, then the terminal status */

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/phases.h"
+#include "engine/dispatch.h"
+#include "engine/jobs.h"
+#include "engine/journal.h"
+
+/* A disk that is full, or a store that says so, is tried again after: */
+#define FULL_RETRY (5 * USEC_PER_SEC)
+
+static void start_job(struct live *l, enum note_kind back, void (*run)(struct pool_job *))
+{
+    CHECK(!l->busy);
+    l->busy = true;
+    l->task.note.kind = back;
+    l->task.job.run = run;
+    pool_submit(l->engine->workers, &l->task.job);
+}
+
+/* --- Timers --------------------------------------------------------------------------
+ */
+
+static void at_deadline(void *ctx, usec_t now);
+
+/* The wall clock says when a batch expires; the monotonic one wakes us.  A wall clock
+ * that was set back in between makes the deadline come later, so it is looked at again.
+ */
+static void arm_deadline(struct live *l, usec_t now)
+{
+    usec_t left = l->rec.expires_at * USEC_PER_SEC - clock_wall();
+
+    loop_timer_set(l->engine->loop, &l->deadline, now + (left > 0 ? left : 0),
+                   at_deadline, l);
+}
+
+static void at_deadline(void *ctx, usec_t now)
+{
+    struct live *l = ctx;
+
+    if (l->phase != LIVE_RUN || l->engine->draining)
+        return;
+    if (clock_wall_sec() < l->rec.expires_at || l->busy) {
+        arm_deadline(l, now + (l->busy ? USEC_PER_SEC : 0));
+        return;
+    }
+    start_job(l, NOTE_EXPIRED, expire_run);
+}
+
+static void grace_over(void *ctx, usec_t now)
+{
+    struct live *l = ctx;
+
+    log_info("batch.abort", "batch=%s calls=%u why=\"drain timeout\"", l->id.z,
+             l->inflight);
+    dispatch_abort(l, now);
+    live_touch(l);
+}
+
+static void task_again(void *ctx, usec_t now)
+{
+    struct live *l = ctx;
+
+    (void)now;
+    if (!l->busy && !l->engine->draining)
+        start_job(l, l->task.note.kind, l->task.job.run);
+}
+
+static void enter_stuck(struct live *l)
+{
+    log_error("batch.stuck",
+              "batch=%s err=\"%s\" remedy=\"restore the file and restart\"", l->id.z,
+              l->sick.text);
+    l->phase = LIVE_STUCK;
+    loop_timer_clear(l->engine->loop, &l->deadline);
+    if (l->scheduled)
+        sched_batch_close(l->engine->sched, l->handle);
+    if (l->recovery) { /* its row may be shown: nothing better will be known */
+        struct board_entry entry = {.counts = l->rec.counts};
+
+        l->recovery = false;
+        atomic_fetch_sub(&l->engine->recovering, 1);
+        board_set(l->engine->board, &l->id, &entry);
+    }
+}
+
+/* What a job could not do for want of disk space is done later; anything else that a job
+ * reports as failed breaks a promise.  true: the note needs no more handling. */
+static bool task_failed(struct live *l, usec_t now)
+{
+    enum rc rc = l->task.rc;
+
+    if (rc == RC_OK || rc == RC_AGAIN)
+        return false;
+    if (rc == RC_CANCELLED)
+        return true; /* we are stopping; the next process goes on */
+    if (rc == RC_NOSPACE || rc == RC_NOMEM) {
+        log_error("batch.waits", "batch=%s err=\"%s\" retry_s=%d", l->id.z,
+                  l->task.err.text, (int)(FULL_RETRY / USEC_PER_SEC));
+        loop_timer_set(l->engine->loop, &l->again, now + FULL_RETRY, task_again, l);
+        return true;
+    }
+    if (rc == RC_CORRUPT)
+        live_sicken(l, &l->task.err);
+    else
+        engine_die(l->engine, "a batch cannot go on", &l->task.err);
+    return true;
+}
+
+/* The batch is terminal: nothing of it is ours to do any more. */
+static void forget(struct live *l)
+{
+    struct engine *g = l->engine;
+
+    board_remove(g->board, &l->id);
+    map_del(g->lives, id_str(&l->id));
+    atomic_fetch_sub(&g->pending, 1);
+    atomic_store(&g->stats.live, (unsigned)map_len(g->lives));
+    if (batch_terminal(l->rec.status)) {
+        atomic_fetch_add(&g->stats.ended[l->rec.status], 1);
+        if (g->o.on_end)
+            g->o.on_end(g->o.ctx, &l->rec);
+    }
+    live_free(l);
+}
+
+/* --- Phases --------------------------------------------------------------------------
+ */
+
+static void enter_close(struct live *l, usec_t now)
+{
+    struct engine *g = l->engine;
+
+    l->phase = LIVE_CLOSE;
+    loop_timer_clear(g->loop, &l->deadline);
+    if (l->scheduled)
+        sched_batch_close(g->sched, l->handle);
+    if (l->inflight)
+        loop_timer_set(g->loop, &l->grace, now + g->o.drain_timeout, grace_over, l);
+    live_touch(l);
+}
+
+static void enter_run(struct live *l, usec_t now)
+{
+    struct engine *g = l->engine;
+    usec_t deadline = now + l->rec.expires_at * USEC_PER_SEC - clock_wall();
+
+    l->phase = LIVE_RUN;
+    l->handle = sched_batch_add(g->sched, l->items, l->done, deadline, now);
+    l->scheduled = true;
+    mem_free(l->done);
+    l->done = NULL;
+    if (l->handle >= g->cap_handles) {
+        uint32_t cap = l->handle + 64;
+
+        g->by_handle = mem_resize(g->by_handle, cap * sizeof(struct live *));
+        CHECK(g->by_handle);
+        g->cap_handles = cap;
+    }
+    g->by_handle[l->handle] = l;
+    arm_deadline(l, now);
+    live_touch(l);
+}
+
+static void enter_finish(struct live *l)
+{
+    struct engine *g = l->engine;
+
+    l->phase = LIVE_FINISH;
+    loop_timer_clear(g->loop, &l->deadline);
+    loop_timer_clear(g->loop, &l->grace);
+    if (l->scheduled)
+        sched_batch_remove(g->sched, l->handle);
+    l->scheduled = false;
+    mem_free(l->window);
+    l->window = NULL;
+    l->window_n = 0;
+    start_job(l, NOTE_ENDED, finish_run);
+}
+
+void phase_check(struct live *l)
+{
+    if (l->sick.text[0] && l->phase != LIVE_STUCK)
+        enter_stuck(l);
+    if (l->busy || l->inflight || !journal_clean(l) || l->engine->draining)
+        return;
+    if (l->phase == LIVE_CLOSE ||
+        (l->phase == LIVE_RUN && l->synced.completed + l->synced.failed == l->items))
+        enter_finish(l);
+}
+
+void phase_start(struct live *l)
+{
+    start_job(l, NOTE_ADMITTED, admit_run);
+}
+
+/* --- Notes ---------------------------------------------------------------------------
+ */
+
+void phase_admitted(struct live *l, usec_t now)
+{
+    l->busy = false;
+    if (task_failed(l, now))
+        return;
+    if (l->recovery) {
+        l->recovery = false;
+        atomic_fetch_sub(&l->engine->recovering, 1);
+    }
+    if (l->cancel_seen && l->rec.status == BATCH_IN_PROGRESS)
+        l->rec.status = BATCH_CANCELLING; /* it came right behind the job's own move */
+    log_info("batch.admitted", "batch=%s status=%s lines=%u done=%u", l->id.z,
+             batch_status_name(l->rec.status), l->items,
+             l->synced.completed + l->synced.failed);
+    if (batch_terminal(l->rec.status))
+        forget(l);
+    else if (l->rec.status == BATCH_IN_PROGRESS && clock_wall_sec() >= l->rec.expires_at)
+        start_job(l, NOTE_EXPIRED, expire_run); /* its time ended while nobody ran it */
+    else if (l->rec.status == BATCH_IN_PROGRESS)
+        enter_run(l, now);
+    else
+        enter_close(l, now); /* cancelling, or finalizing since before a crash */
+}
+
+void phase_expired(struct live *l, usec_t now)
+{
+    l->busy = false;
+    if (task_failed(l, now))
+        return;
+    log_info("batch.closing", "batch=%s status=%s inflight=%u", l->id.z,
+             batch_status_name(l->rec.status), l->inflight);
+    enter_close(l, now);
+}
+
+void phase_ended(struct live *l, usec_t now)
+{
+    l->busy = false;
+    if (task_failed(l, now))
+        return;
+    if (l->task.rc == RC_AGAIN) {
+        enter_run(l, now); /* lines were lost to a damaged log: they run again */
+        return;
+    }
+    log_info("batch.ended", "batch=%s status=%s total=%u completed=%u failed=%u", l->id.z,
+             batch_status_name(l->rec.status), l->rec.counts.total,
+             l->rec.counts.completed, l->rec.counts.failed);
+    forget(l);
+}
+
+void phase_cancel(struct live *l, usec_t now)
+{
+    l->cancel_seen = true; /* a job that has it finds out by itself */
+    if (l->phase != LIVE_RUN || l->busy)
+        return;
+    l->rec.status = BATCH_CANCELLING;
+    log_info("batch.closing", "batch=%s status=cancelling inflight=%u", l->id.z,
+             l->inflight);
+    enter_close(l, now);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * phases: moves a live batch from one phase to the next (the table is in work.h).
+ *
+ * Threads: the engine's loop only.
+ */
+#pragma once
+
+#include "engine/work.h"
+
+void phase_start(struct live *l);                /* a new one: to its admission */
+void phase_check(struct live *l);                /* after live_touch: moves it on */
+void phase_admitted(struct live *l, usec_t now); /* notes from jobs */
+void phase_expired(struct live *l, usec_t now);
+void phase_ended(struct live *l, usec_t now);
+void phase_cancel(struct live *l, usec_t now); /* its row says cancelling */

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/work.h"
+
+struct live *live_new(struct engine *g, const struct id *id)
+{
+    struct live *l = mem_new(struct live);
+
+    l->engine = g;
+    l->id = *id;
+    l->phase = LIVE_ADMIT;
+    l->task.live = l->commit.live = l;
+    list_init(&l->calls);
+    list_init(&l->dirty);
+    list_init(&l->changed);
+    return l;
+}
+
+struct live *live_free(struct live *l)
+{
+    if (!l)
+        return NULL;
+    CHECK(list_empty(&l->calls) && !l->busy && !l->committing);
+    list_del(&l->dirty);
+    list_del(&l->changed);
+    loop_timer_clear(l->engine->loop, &l->deadline);
+    loop_timer_clear(l->engine->loop, &l->grace);
+    loop_timer_clear(l->engine->loop, &l->again);
+    l->engine->o.blobs->ops->close(l->input);
+    index_free(l->index);
+    reslog_block_free(l->block);
+    reslog_close(l->log);
+    batch_done(&l->rec);
+    mem_free(l->done);
+    mem_free(l->window);
+    mem_free(l);
+    return NULL;
+}
+
+void tally_add(struct tally *sum, const struct tally *one)
+{
+    sum->completed += one->completed;
+    sum->failed += one->failed;
+    sum->has_usage = sum->has_usage || one->has_usage;
+    usage_add(&sum->usage, &one->usage);
+}
+
+void tally_record(struct tally *sum, const struct reslog_rec *r)
+{
+    struct tally one = {.completed = r->kind == RESULT_OUTPUT,
+                        .failed = r->kind == RESULT_ERROR,
+                        .has_usage = r->has_usage,
+                        .usage = r->usage};
+
+    tally_add(sum, &one);
+}
+
+enum rc live_move(struct live *l, enum batch_event ev, const struct batch_change *change)
+{
+    const struct store *store = l->engine->o.store;
+    struct batch now = {0};
+    enum rc rc = store->ops->batch_move(store->self, l->id.z, ev, clock_wall_sec(),
+                                        change, &now, &l->task.err);
+
+    if (rc == RC_OK || rc == RC_CONFLICT) {
+        batch_done(&l->rec);
+        l->rec = now;
+    }
+    return rc;
+}
+
+enum rc live_read_line(struct live *l, const struct index_entry *entry, char **line,
+                       size_t *cap, struct err *e)
+{
+    size_t got;
+    enum rc rc;
+
+    if (entry->length > *cap) {
+        char *more = mem_resize(*line, entry->length);
+
+        if (!more)
+            return err_set(e, RC_NOMEM, "no memory for a line of %u bytes",
+                           entry->length);
+        *line = more;
+        *cap = entry->length;
+    }
+    rc = l->engine->o.blobs->ops->pread(l->input, *line, entry->length, entry->offset,
+                                        &got, e);
+    if (rc == RC_OK && got < entry->length)
+        rc = err_set(e, RC_CORRUPT, "the input file '%s' is shorter than it was",
+                     l->rec.input_file.z);
+    return rc;
+}
+
+void live_touch(struct live *l)
+{
+    if (list_empty(&l->changed))
+        list_add_tail(&l->engine->changed, &l->changed);
+}
+
+void live_sicken(struct live *l, const struct err *e)
+{
+    l->sick = *e;
+    live_touch(l);
+}
+
+void task_report(struct task *t)
+{
+    mail_post(t->live->engine->mail, &t->note.mail);
+}
+
+void engine_die(struct engine *g, const char *what, const struct err *e)
+{
+    bool first = !g->draining;
+
+    g->draining = true;
+    sched_pause(g->sched, true);
+    atomic_store(&g->stopping, true);
+    log_error("engine.dead", "why=\"%s\" err=\"%s\"", what, e->text);
+    if (first && g->o.on_dead)
+        g->o.on_dead(g->o.ctx, e->text);
+}

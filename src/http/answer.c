@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "http/answer.h"
+
+#include <curl/curl.h>
+
+void answer_start(struct answer *a)
+{
+    /* Field by field: the arrays need no clearing, and this runs for every request. */
+    a->status = 0;
+    a->complete = a->exact = false;
+    a->bytes = 0;
+    a->retry_ms = -1;
+    a->id[0] = a->retry_date[0] = a->date[0] = '\0';
+}
+
+static bool is_digit(char c)
+{
+    return c >= '0' && c <= '9';
+}
+
+/* "HTTP/1.1 200 OK", also "HTTP/2 200". */
+static void status_line(struct answer *a, struct str line)
+{
+    const char *p = memchr(line.p, ' ', line.n);
+    size_t bytes = a->bytes;
+
+    answer_start(a);
+    a->bytes = bytes;
+    if (p && (size_t)(line.p + line.n - p) > 3 && is_digit(p[1]) && is_digit(p[2]) &&
+        is_digit(p[3]))
+        a->status = (p[1] - '0') * 100 + (p[2] - '0') * 10 + (p[3] - '0');
+}
+
+/* Text of another program goes into logs and result lines only if it is plain. */
+static void keep_text(char *dst, size_t cap, struct str s)
+{
+    if (s.n >= cap)
+        return;
+    for (size_t i = 0; i < s.n; i++)
+        if (s.p[i] < ' ' || s.p[i] > '~')
+            return;
+    memcpy(dst, s.p, s.n);
+    dst[s.n] = '\0';
+}
+
+/* Digits, and a fraction that some servers send; in units of 1/scale.  -1: not so. */
+static int64_t number(struct str s, int64_t scale)
+{
+    const int64_t most = INT64_C(1000000000000); /* 31 years in ms */
+    int64_t v = 0;
+    size_t i = 0;
+
+    for (; i < s.n && is_digit(s.p[i]); i++)
+        v = v < most ? v * 10 + (s.p[i] - '0') : most;
+    if (i == 0)
+        return -1;
+    v = v < most / scale ? v * scale : most;
+    if (i < s.n && s.p[i] == '.')
+        for (i++; i < s.n && is_digit(s.p[i]); i++) {
+            scale /= 10;
+            v += scale * (s.p[i] - '0');
+        }
+    return i == s.n ? v : -1;
+}
+
+static void retry_after(struct answer *a, struct str v)
+{
+    int64_t ms = number(v, 1000);
+
+    if (ms < 0)
+        keep_text(a->retry_date, sizeof a->retry_date, v);
+    else if (!a->exact)
+        a->retry_ms = ms;
+}
+
+static void retry_after_ms(struct answer *a, struct str v)
+{
+    int64_t ms = number(v, 1);
+
+    if (ms >= 0) {
+        a->retry_ms = ms;
+        a->exact = true;
+    }
+}
+
+static void field(struct answer *a, struct str line)
+{
+    struct str v = line, name = str_cut(&v, ':');
+
+    switch (name.n) { /* lengths first: most lines are none of ours */
+    case sizeof "date" - 1:
+        if (str_ieq(name, STR("date")))
+            keep_text(a->date, sizeof a->date, str_trim(v));
+        break;
+    case sizeof "retry-after" - 1:
+        if (str_ieq(name, STR("retry-after")))
+            retry_after(a, str_trim(v));
+        break;
+    case sizeof "x-request-id" - 1:
+        if (str_ieq(name, STR("x-request-id")))
+            keep_text(a->id, sizeof a->id, str_trim(v));
+        break;
+    case sizeof "retry-after-ms" - 1:
+        if (str_ieq(name, STR("retry-after-ms")))
+            retry_after_ms(a, str_trim(v));
+        break;
+    default:
+        break;
+    }
+}
+
+void answer_line(struct answer *a, struct str line)
+{
+    a->bytes += line.n;
+    if (a->complete)
+        return;
+    if (line.n >= 5 && memcmp(line.p, "HTTP/", 5) == 0)
+        status_line(a, line);
+    else if (line.n == 0 || line.p[0] == '\r' || line.p[0] == '\n')
+        a->complete = a->status >= 200;
+    else
+        field(a, line);
+}
+
+int64_t answer_retry_ms(const struct answer *a, int64_t wall)
+{
+    int64_t then, now = -1;
+
+    if (a->retry_ms >= 0 || a->retry_date[0] == '\0')
+        return a->retry_ms;
+    then = curl_getdate(a->retry_date, NULL);
+    if (then < 0)
+        return -1;
+    if (a->date[0])
+        now = curl_getdate(a->date, NULL);
+    if (now < 0)
+        now = wall;
+    return then > now ? (then - now) * 1000 : 0;
+}

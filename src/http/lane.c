@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "http/lane.h"
+#include "base/mem.h"
+
+#include <linux/sockios.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+/* A descriptor of libcurl's; there is one for each number, and it is kept. */
+struct sock {
+    struct hub *hub;
+    struct lane *lane;
+    struct ride *ride; /* whoever libcurl waits for; valid while want is set */
+    struct loop_watch *watch;
+    int fd;
+    bool opened;     /* by lane_opened(); not a descriptor of the resolver's */
+    bool connection; /* it stands: hub_close_socket() is told when it is closed */
+    unsigned want;   /* what libcurl waits for */
+    unsigned have;   /* what the loop watches: may be more */
+};
+
+/* --- descriptors --- */
+
+static void grow(struct hub *hub, size_t need)
+{
+    size_t n = hub->_n_socks ? hub->_n_socks : 64;
+    struct sock **socks;
+
+    while (n <= need)
+        n *= 2;
+    socks = mem_new_n(struct sock *, n);
+    if (hub->_n_socks)
+        memcpy(socks, hub->_socks, hub->_n_socks * sizeof(struct sock *));
+    mem_free(hub->_socks);
+    hub->_socks = socks;
+    hub->_n_socks = n;
+}
+
+static struct sock *sock_of(struct hub *hub, int fd)
+{
+    CHECK(fd >= 0);
+    if ((size_t)fd >= hub->_n_socks)
+        grow(hub, (size_t)fd);
+    if (!hub->_socks[fd]) {
+        hub->_socks[fd] = mem_new(struct sock);
+        hub->_socks[fd]->hub = hub;
+        hub->_socks[fd]->fd = fd;
+    }
+    return hub->_socks[fd];
+}
+
+static void deafen(struct sock *s)
+{
+    if (s->watch)
+        loop_unwatch(s->hub->loop, s->watch);
+    s->watch = NULL;
+    s->have = 0;
+}
+
+static void lane_act(struct lane *lane, curl_socket_t fd, int events);
+static void lane_free(struct lane *lane);
+
+static void take_ended(struct hub *hub)
+{
+    if (!list_empty(&hub->due))
+        hub->ended(hub);
+}
+
+static void on_fd(void *ctx, int fd, unsigned events)
+{
+    struct sock *s = ctx;
+    struct hub *hub = s->hub;
+
+    if (s->want & events) {
+        s->ride->moved = loop_now(hub->loop);
+        lane_act(s->lane, fd,
+                 (events & LOOP_IN ? CURL_CSELECT_IN : 0) |
+                     (events & LOOP_OUT ? CURL_CSELECT_OUT : 0));
+        take_ended(hub);
+    } else if (s->want) { /* a direction that stayed registered when it was over */
+        s->have = s->want;
+        if (loop_rewatch(hub->loop, s->watch, s->want) != RC_OK)
+            deafen(s);
+    } else if (s->lane->calls == 0) { /* the server closes what is idle: so do we */
+        lane_free(s->lane);
+    } else {
+        deafen(s); /* libcurl looks before it uses the connection again */
+    }
+}
+
+static void listen_to(struct sock *s)
+{
+    struct hub *hub = s->hub;
+    struct err e = {""};
+    enum rc rc;
+
+    if (s->watch)
+        rc = loop_rewatch(hub->loop, s->watch, s->want);
+    else
+        rc = loop_watch(hub->loop, s->fd, s->want, on_fd, s, &s->watch, &e);
+    if (rc == RC_OK)
+        s->have = s->want;
+    else /* an error returned to libcurl would end all calls of the lane, and new ones */
+        hub->deaf(hub, s->ride, &e);
+}
+
+/* libcurl waits for a byte only where a connection stands.  One that never stood it
+ * closes without a word. */
+static void stands(struct sock *s)
+{
+    if (!s->opened || s->connection)
+        return;
+    s->connection = true;
+    s->lane->connections++;
+    s->hub->connections++;
+}
+
+/* Connections stay registered while they are idle: to leave and join epoll for every
+ * request costs two system calls.  Not so the descriptors that libcurl closes behind our
+ * back. */
+static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *unused)
+{
+    struct lane *lane = ctx;
+    struct sock *s = sock_of(lane->hub, fd);
+
+    (void)unused;
+    if (what == CURL_POLL_REMOVE) {
+        if (s->want)
+            s->ride->fd = -1;
+        s->want = 0;
+        if (!s->connection)
+            deafen(s);
+        return 0;
+    }
+    s->lane = lane;
+    curl_easy_getinfo(easy, CURLINFO_PRIVATE, &s->ride);
+    s->ride->fd = fd;
+    s->want =
+        (what & CURL_POLL_IN ? LOOP_IN : 0U) | (what & CURL_POLL_OUT ? LOOP_OUT : 0U);
+    if (what & CURL_POLL_IN)
+        stands(s);
+    if (s->want & ~s->have)
+        listen_to(s);
+    return 0;
+}
+
+/* When an attempt to connect fails, its descriptor is closed without a word, and that of
+ * the next attempt may have the same number.  libcurl then sees no change and does not
+ * ask for events again; but epoll has forgotten the number when it was closed. */
+void lane_opened(struct ride *r, int fd)
+{
+    struct sock *s = sock_of(r->lane->hub, fd);
+
+    CHECK(!s->connection);
+    deafen(s);
+    s->opened = true;
+    s->lane = r->lane;
+    if (s->want) {
+        s->ride = r;
+        listen_to(s);
+    }
+}
+
+/* An answer that is there as soon as the request is sent is never waited for. */
+void lane_kept(const struct ride *r)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+
+    curl_easy_getinfo(r->easy, CURLINFO_ACTIVESOCKET, &fd);
+    if (fd != CURL_SOCKET_BAD)
+        stands(sock_of(r->lane->hub, fd));
+}
+
+int hub_close_socket(void *ctx, curl_socket_t fd)
+{
+    struct hub *hub = ctx;
+    struct sock *s = sock_of(hub, fd);
+
+    deafen(s);
+    if (s->connection) {
+        s->lane->connections--;
+        hub->connections--;
+    }
+    s->connection = s->opened = false;
+    s->want = 0;
+    return close(fd);
+}
+
+/* --- turning libcurl's wheel --- */
+
+static void lane_act(struct lane *lane, curl_socket_t fd, int events)
+{
+    int running = 0;
+
+    if (fd == CURL_SOCKET_TIMEOUT) /* libcurl tells the next one afresh */
+        loop_timer_clear(lane->hub->loop, &lane->timer);
+    CHECK(curl_multi_socket_action(lane->multi, fd, events, &running) == CURLM_OK);
+    if ((unsigned)running != lane->calls && list_empty(&lane->due))
+        list_add_tail(&lane->hub->due, &lane->due);
+}
+
+static void on_timer(void *ctx, usec_t now)
+{
+    struct lane *lane = ctx;
+    struct hub *hub = lane->hub;
+
+    (void)now;
+    lane_act(lane, CURL_SOCKET_TIMEOUT, 0);
+    take_ended(hub);
+}
+
+static int set_timer(CURLM *multi, long ms, void *ctx)
+{
+    struct lane *lane = ctx;
+    struct loop *l = lane->hub->loop;
+
+    (void)multi;
+    if (lane == lane->hub->_starting)
+        return 0; /* lane_start acts at once */
+    if (ms < 0)
+        loop_timer_clear(l, &lane->timer);
+    else
+        loop_timer_set(l, &lane->timer, clock_mono() + ms * USEC_PER_MS, on_timer, lane);
+    return 0;
+}
+
+void lane_start(struct ride *r)
+{
+    struct hub *hub = r->lane->hub;
+
+    r->fd = -1;
+    hub->_starting = r->lane;
+    CHECK(curl_multi_add_handle(r->lane->multi, r->easy) == CURLM_OK);
+    hub->_starting = NULL;
+    lane_act(r->lane, CURL_SOCKET_TIMEOUT, 0);
+}
+
+int lane_unsent(const struct ride *r)
+{
+    int n = 0;
+
+    if (r->fd >= 0)
+        IGNORE(ioctl(r->fd, SIOCOUTQ, &n) < 0); /* then nothing is known of it */
+    return n;
+}
+
+struct ride *lane_next_ended(struct lane *lane, CURLcode *ret_code, int *ret_left)
+{
+    CURLMsg *m = curl_multi_info_read(lane->multi, ret_left);
+    struct ride *r = NULL;
+
+    if (!m)
+        return NULL;
+    *ret_code = m->data.result;
+    curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, &r);
+    return r;
+}
+
+/* --- lanes --- */
+
+static void lane_new(struct hub *hub, struct lanes *of)
+{
+    struct lane *lane = mem_new(struct lane);
+    CURLM *m = curl_multi_init();
+
+    CHECK(m);
+    lane->multi = m;
+    lane->of = of;
+    lane->hub = hub;
+    list_init(&lane->due);
+    list_init(&lane->idle);
+    list_add_head(&of->room, &lane->link);
+    CHECK(curl_multi_setopt(m, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK);
+    CHECK(curl_multi_setopt(m, CURLMOPT_SOCKETDATA, lane) == CURLM_OK);
+    CHECK(curl_multi_setopt(m, CURLMOPT_TIMERFUNCTION, set_timer) == CURLM_OK);
+    CHECK(curl_multi_setopt(m, CURLMOPT_TIMERDATA, lane) == CURLM_OK);
+    CHECK(curl_multi_setopt(m, CURLMOPT_MAXCONNECTS, (long)of->size) == CURLM_OK);
+}
+
+static void lane_free(struct lane *lane)
+{
+    CHECK(lane->calls == 0);
+    curl_multi_cleanup(lane->multi); /* closes its connections: hub_close_socket() */
+    CHECK(lane->connections == 0);
+    loop_timer_clear(lane->hub->loop, &lane->timer);
+    list_del(&lane->link);
+    list_del(&lane->due);
+    list_del(&lane->idle);
+    mem_free(lane);
+}
+
+void lane_join(struct lanes *ls, struct hub *hub, struct ride *r)
+{
+    struct lane *lane;
+
+    if (list_empty(&ls->room))
+        lane_new(hub, ls);
+    lane = list_entry(ls->room.next, struct lane, link);
+    lane->calls++;
+    list_del(&lane->idle);
+    if (lane->calls == ls->size) {
+        list_del(&lane->link);
+        list_add_tail(&ls->full, &lane->link);
+    }
+    r->lane = lane;
+}
+
+/* The lane that was full goes first: calls gather in few lanes, the others run dry. */
+void lane_leave(struct ride *r)
+{
+    struct lane *lane = r->lane;
+
+    curl_multi_remove_handle(lane->multi, r->easy); /* not there, if it never started */
+    r->lane = NULL;
+    if (lane->calls-- == lane->of->size) {
+        list_del(&lane->link);
+        list_add_head(&lane->of->room, &lane->link);
+    }
+    if (lane->calls == 0) {
+        lane->idle_since = loop_now(lane->hub->loop);
+        list_add_tail(&lane->hub->idle, &lane->idle);
+    }
+}
+
+void lanes_init(struct lanes *ls, unsigned size)
+{
+    list_init(&ls->room);
+    list_init(&ls->full);
+    ls->size = size;
+}
+
+void lanes_done(struct lanes *ls)
+{
+    CHECK(list_empty(&ls->full));
+    while (!list_empty(&ls->room))
+        lane_free(list_entry(ls->room.next, struct lane, link));
+}
+
+/* --- the hub --- */
+
+void hub_init(struct hub *hub, struct loop *l)
+{
+    *hub = (struct hub){.loop = l};
+    list_init(&hub->due);
+    list_init(&hub->idle);
+}
+
+void hub_done(struct hub *hub)
+{
+    CHECK(hub->connections == 0 && list_empty(&hub->idle));
+    for (size_t i = 0; i < hub->_n_socks; i++)
+        mem_free(hub->_socks[i]);
+    mem_free(hub->_socks);
+    hub->_socks = NULL;
+    hub->_n_socks = 0;
+}
+
+void hub_close_idle(struct hub *hub, usec_t since, unsigned most)
+{
+    while (!list_empty(&hub->idle)) {
+        struct lane *lane = list_entry(hub->idle.next, struct lane, idle);
+
+        if (lane->idle_since > since && hub->connections <= most)
+            break;
+        lane_free(lane);
+    }
+}

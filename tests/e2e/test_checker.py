@@ -1,0 +1,258 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checker itself: every violation it is there for is made once, and must be caught."""
+
+import copy
+import hashlib
+import json
+import os
+import shutil
+import sqlite3
+import zlib
+
+import checker
+from harness import E2E, chat_lines
+
+N = 6
+
+
+class FakeAnswer:
+    def __init__(self, status, body):
+        self.status, self.body = status, body
+
+
+class FakeApi:
+    """A server as it should be: two files in memory."""
+
+    def __init__(self, files):
+        self.files = files
+        self.watch = checker.Watch()
+
+    def content(self, file_id):
+        return self.files[file_id]
+
+    def want(self, _status, _method, path):
+        file_id = path.rsplit("/", 1)[1]
+        return {"bytes": len(self.files[file_id]), "purpose": "batch_output"}
+
+    def call(self, _method, path, headers=None):
+        data = self.files[path.split("/")[3]]
+        first, last = headers["Range"][6:].split("-")
+        return FakeAnswer(206, data[int(first):int(last) + 1])
+
+
+def result(i, body):
+    crc = f"{zlib.crc32(body):08x}{len(body):08x}"
+    return {"id": "batch_req_" + f"{i:032x}", "custom_id": f"c-{i}",
+            "response": {"status_code": 200, "request_id": "r", "body": {
+                "id": "chatcmpl-" + crc,
+                "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}},
+            "error": None}
+
+
+class World:
+    """A finished batch of six lines, the last of which failed; all of it true."""
+
+    def __init__(self):
+        self.data = chat_lines(N)
+        bodies = [x.body for x in checker.input_lines(self.data)]
+        self.output = [result(i, bodies[i]) for i in range(N - 1)]
+        self.errors = [{"id": "batch_req_" + "f" * 32, "custom_id": f"c-{N - 1}",
+                        "response": None, "error": {"code": "x", "message": "y"}}]
+        self.batch = dict.fromkeys(checker.BATCH_KEYS)
+        self.batch.update(
+            id="batch_1", object="batch", endpoint="/v1/chat/completions", status="completed",
+            input_file_id="file-i", output_file_id="file-o", error_file_id="file-e",
+            completion_window="24h", created_at=1, in_progress_at=2, finalizing_at=3,
+            completed_at=4, expires_at=86401,
+            request_counts={"total": N, "completed": N - 1, "failed": 1},
+            usage={"input_tokens": 15, "input_tokens_details": {"cached_tokens": 0},
+                   "output_tokens": 20, "output_tokens_details": {"reasoning_tokens": 0},
+                   "total_tokens": 35})
+        self.rows = [{"id": f"batch_1/{i + 1}/0", "crc32": f"{zlib.crc32(b):08x}",
+                      "bytes": len(b), "status": 200 if i < N - 1 else 0}
+                     for i, b in enumerate(bodies)]
+        self.end = b"\n"
+
+    def check(self):
+        def text(lines):
+            return b"\n".join(json.dumps(x).encode() for x in lines) + self.end
+        api = FakeApi({"file-o": text(self.output), "file-e": text(self.errors)})
+        oracle = checker.Oracle(b"\n".join(json.dumps(r).encode() for r in self.rows))
+        return checker.check_batch(api, self.batch, self.data, oracle)
+
+
+def swap(x):
+    x[0], x[1] = x[1], x[0]
+
+
+# Each breaks one thing of a World, and the invariant that must say so.
+BREAKS = [
+    ("a line is lost", "I1", lambda w: w.output.pop()),
+    ("a line is doubled", "I1", lambda w: w.output.insert(0, w.output[0])),
+    ("a line is in both files", "I1",
+     lambda w: w.errors.insert(0, {**w.errors[0], "custom_id": "c-0"})),
+    ("a line of nowhere", "I1", lambda w: w.output[2].update(custom_id="stranger")),
+    ("two lines changed places", "I3", lambda w: swap(w.output)),
+    ("two lines changed answers", "bytes",
+     lambda w: (w.output[0].update(response=w.output[1]["response"]))),
+    ("two lines with one id", "I3", lambda w: w.output[0].update(id=w.output[1]["id"])),
+    ("an id of another form", "I3", lambda w: w.output[0].update(id="batch_req_1")),
+    ("a member too many", "I3", lambda w: w.output[0].update(more=1)),
+    ("no line feed at the end", "I3", lambda w: setattr(w, "end", b"")),
+    ("an error among the answers", "I3",
+     lambda w: w.output[0]["response"].update(status_code=500)),
+    ("an answer among the errors", "I3",
+     lambda w: w.errors[0].update(response=w.output[0]["response"], error=None)),
+    ("expired in a completed batch", "I3",
+     lambda w: w.errors[0]["error"].update(code="batch_expired")),
+    ("a count too many", "I2", lambda w: w.batch["request_counts"].update(failed=0)),
+    ("usage that is no sum", "I2", lambda w: w.batch["usage"].update(total_tokens=36)),
+    ("usage that is missing", "I2", lambda w: w.batch.update(usage=None)),
+    ("a missing key", "shape", lambda w: w.batch.pop("model")),
+    ("a timestamp of another state", "I6", lambda w: w.batch.update(failed_at=4)),
+    ("timestamps that run backwards", "I6", lambda w: w.batch.update(completed_at=2)),
+    ("not at its end", "I10", lambda w: w.batch.update(status="in_progress")),
+    ("too many executions", "I11",
+     lambda w: w.rows.extend({**w.rows[0], "id": f"batch_1/1/{i}"} for i in range(1, 6))),
+    ("the same one again and again", "I11", lambda w: w.rows.extend(w.rows[:1] * 15)),
+    ("other bytes upstream", "bytes", lambda w: w.rows[0].update(crc32="00000000")),
+    ("a status nobody sent", "bytes", lambda w: w.rows[0].update(status=500)),
+]
+
+
+class CheckerOfBatches(E2E):
+    def test_a_true_world_passes(self):
+        report = World().check()
+        self.assertEqual((len(report.output), len(report.errors)), (N - 1, 1))
+
+    def test_every_break_is_caught_by_its_invariant(self):
+        for what, invariant, broken in BREAKS:
+            with self.subTest(what):
+                world = World()
+                broken(world)
+                with self.assertRaises(checker.Broken) as got:
+                    world.check()
+                self.assertTrue(str(got.exception).startswith(invariant + ":"), got.exception)
+
+    def test_members_keeps_every_byte(self):
+        text = ' {"a" : 1.10 ,"b":[ 1,  2e5 ],"c":"\\u0041\\"}","d":{"a":{}}} '
+        self.assertEqual(checker.members(text), {
+            "a": "1.10", "b": "[ 1,  2e5 ]", "c": '"\\u0041\\"}"', "d": '{"a":{}}'})
+        for bad in ("[1]", '{"a":1} x', '{"a" 1}', '{"a":}', "{"):
+            with self.subTest(bad), self.assertRaises((ValueError, IndexError)):
+                checker.members(bad)
+
+    def test_logs_that_speak_of_a_broken_program(self):
+        checker.check_log("ts=1 lvl=warn ev=upstream_down\n")
+        for bad in ("==1==ERROR: AddressSanitizer: heap-use-after-free", "panic: src/x.c:1",
+                    "x.c:3:4: runtime error: signed integer overflow",
+                    "WARNING: ThreadSanitizer: data race"):
+            with self.subTest(bad), self.assertRaises(checker.Broken):
+                checker.check_log("fine\n" + bad + "\n")
+
+
+class CheckerOfTime(E2E):
+    """The watch over what the API says one time and another."""
+
+    def seen(self, **changes):
+        watch = checker.Watch()
+        batch = World().batch
+        batch.update(status="in_progress", finalizing_at=None, completed_at=None,
+                     output_file_id=None, error_file_id=None, usage=None)
+        watch.saw(copy.deepcopy(batch))
+        later = copy.deepcopy(batch)
+        later.update(changes)
+        watch.saw(later)
+
+    def broken(self, invariant, **changes):
+        with self.assertRaises(checker.Broken) as got:
+            self.seen(**changes)
+        self.assertTrue(str(got.exception).startswith(invariant + ":"), got.exception)
+
+    def test_what_may_happen(self):
+        self.seen()
+        self.seen(request_counts={"total": N, "completed": N - 1, "failed": 1})
+        self.seen(status="finalizing", finalizing_at=3)
+
+    def test_what_may_not(self):
+        self.broken("I7", request_counts={"total": N, "completed": N - 2, "failed": 1})
+        self.broken("I6", status="validating", in_progress_at=None)
+        self.broken("I6", in_progress_at=3)
+        self.broken("I8", metadata={"k": "v"})
+        self.broken("I6", output_file_id="file-o")
+
+    def test_results_and_uploads_may_not_change(self):
+        watch = checker.Watch()
+        watch.read_result("file-o", b"1")
+        watch.read_result("file-o", b"1")
+        with self.assertRaises(checker.Broken):
+            watch.read_result("file-o", b"2")
+        with self.assertRaises(checker.Broken):
+            watch.uploaded({"id": "file-u", "bytes": 3}, b"four")
+
+
+class CheckerOfDisks(E2E):
+    """A data directory made by hand with the tables of the ledger, then broken."""
+
+    def directory(self):
+        path = os.path.join(self.dir, "data")
+        for folder in ("files/aa", "tmp", "spool"):
+            os.makedirs(os.path.join(path, folder), exist_ok=True)
+        data = b"hello\n"
+        with open(os.path.join(path, "files/aa/file-1aa"), "wb") as f:
+            f.write(data)
+        db = sqlite3.connect(os.path.join(path, "ledger.db"))
+        db.executescript("CREATE TABLE files (id, bytes, sha256, deleted_at);"
+                         "CREATE TABLE batches (id, status);"
+                         "INSERT INTO batches VALUES ('batch_1', 'completed');"
+                         "INSERT INTO batches VALUES ('batch_2', 'in_progress');")
+        db.execute("INSERT INTO files VALUES ('file-1aa', 6, ?, NULL)",
+                   (hashlib.sha256(data).digest(),))
+        db.commit()
+        db.close()
+        return path
+
+    def change(self, path, sql):
+        db = sqlite3.connect(os.path.join(path, "ledger.db"))
+        db.execute(sql)
+        db.commit()
+        db.close()
+
+    def put(self, path, name):
+        os.makedirs(os.path.dirname(os.path.join(path, name)), exist_ok=True)
+        with open(os.path.join(path, name), "wb") as f:
+            f.write(b"HELLO\n")
+
+    def test_a_sound_directory_passes(self):
+        path = self.directory()
+        self.put(path, "spool/batch_2.000001.log")
+        checker.check_data_dir(path)
+
+    def test_every_break_is_caught(self):
+        breaks = [
+            ("I9", lambda p: os.unlink(os.path.join(p, "files/aa/file-1aa"))),
+            ("I4", lambda p: self.put(p, "files/aa/file-1aa")),
+            ("I4", lambda p: self.change(p, "UPDATE files SET bytes = 7")),
+            ("I9", lambda p: self.put(p, "files/bb/file-2bb")),
+            ("I9", lambda p: self.put(p, "tmp/half")),
+            ("I9", lambda p: self.put(p, "spool/batch_1.000001.log")),
+            ("I9", lambda p: self.put(p, "spool/batch_3.idx")),
+        ]
+        for invariant, broken in breaks:
+            path = self.directory()
+            broken(path)
+            with self.subTest(invariant), self.assertRaises(checker.Broken) as got:
+                checker.check_data_dir(path)
+            self.assertTrue(str(got.exception).startswith(invariant), got.exception)
+            shutil.rmtree(path)
+
+    def test_promises_that_the_ledger_breaks(self):
+        path = self.directory()
+        for broken in (lambda w: w.uploaded({"id": "file-9", "bytes": 1}, b"x"),
+                       lambda w: w.deleted("file-1aa"),
+                       lambda w: w.batches.update(batch_9={"status": "completed"}),
+                       lambda w: w.batches.update(batch_2={"status": "completed"})):
+            watch = checker.Watch()
+            broken(watch)
+            with self.assertRaises(checker.Broken):
+                checker.check_data_dir(path, watch)

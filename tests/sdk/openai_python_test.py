@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""OpenAI's own Python SDK, unchanged, against batchd: everything it offers for batches."""
+
+import asyncio
+import io
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
+
+import openai  # noqa: E402  (after the path)
+from harness import CHAT, E2E, chat_lines, until  # noqa: E402
+
+
+class Sdk(E2E):
+    cost = 2
+
+    def client(self, *sim_flags, **more):
+        sim = self.sim(*sim_flags)
+        self.daemon = self.serve(sim.url, **more)
+        client = openai.OpenAI(base_url=self.daemon.api.base + "/v1", api_key="unused",
+                               max_retries=0)
+        self.addCleanup(client.close)
+        return client
+
+    def input_file(self, client, data, **more):
+        return client.files.create(file=("in.jsonl", io.BytesIO(data)), purpose="batch", **more)
+
+    def done(self, client, batch_id):
+        def look():
+            batch = client.batches.retrieve(batch_id)
+            ended = ("completed", "failed", "expired", "cancelled")
+            return batch if batch.status in ended else None
+        return until("the batch to end", look)
+
+    def test_a_whole_round(self):
+        client = self.client()
+        data = chat_lines(25)
+        file = self.input_file(client, data)
+        self.assertEqual((file.object, file.purpose, file.bytes, file.filename, file.status),
+                         ("file", "batch", len(data), "in.jsonl", "processed"))
+        batch = client.batches.create(input_file_id=file.id, endpoint=CHAT,
+                                      completion_window="24h", metadata={"job": "nightly"})
+        self.assertEqual((batch.object, batch.status, batch.metadata),
+                         ("batch", "validating", {"job": "nightly"}))
+        self.assertEqual(batch.expires_at - batch.created_at, 86400)
+        batch = self.done(client, batch.id)
+        self.assertEqual(batch.status, "completed")
+        counts = batch.request_counts
+        self.assertEqual((counts.total, counts.completed, counts.failed), (25, 25, 0))
+        self.assertIsNone(batch.error_file_id)
+        self.assertEqual(getattr(batch, "model", "sim-model"), "sim-model")
+        content = client.files.content(batch.output_file_id)
+        lines = [json.loads(x) for x in content.text.splitlines()]
+        self.assertEqual([x["custom_id"] for x in lines], [f"c-{i}" for i in range(25)])
+        for line in lines:
+            answer = openai.types.chat.ChatCompletion.model_validate(line["response"]["body"])
+            self.assertTrue(answer.choices[0].message.content)
+        output = client.files.retrieve(batch.output_file_id)
+        self.assertEqual((output.purpose, output.bytes), ("batch_output", len(content.content)))
+
+    def test_a_path_and_an_expiry_as_the_sdk_sends_them(self):
+        client = self.client()
+        with open(self.path("päth.jsonl", chat_lines(2)), "rb") as f:
+            file = client.files.create(file=f, purpose="batch", extra_body={
+                "expires_after": {"anchor": "created_at", "seconds": 7200}})
+        self.assertEqual(file.expires_at - file.created_at, 7200)
+        self.assertEqual(client.files.retrieve(file.id).filename, "päth.jsonl")
+        self.assertEqual(client.files.content(file.id).read(), chat_lines(2))
+
+    def test_lists_page_on_their_own(self):
+        client = self.client()
+        files = [self.input_file(client, chat_lines(1)).id for _ in range(5)]
+        batches = [client.batches.create(input_file_id=files[0], endpoint=CHAT,
+                                         completion_window="24h").id for _ in range(5)]
+        self.assertEqual([x.id for x in client.batches.list(limit=2)], batches[::-1])
+        got = [x.id for x in client.files.list(purpose="batch", limit=2, order="asc")]
+        self.assertEqual(got, files)
+        page = client.batches.list(limit=3)
+        self.assertTrue(page.has_more)
+        self.assertEqual(len(page.data), 3)
+        for batch_id in batches:
+            self.done(client, batch_id)
+
+    def test_cancel(self):
+        client = self.client("--latency", "400ms", flags=["--max-inflight", "2"])
+        file = self.input_file(client, chat_lines(50))
+        batch = client.batches.create(input_file_id=file.id, endpoint=CHAT,
+                                      completion_window="24h")
+        batch = client.batches.cancel(batch.id)
+        self.assertIn(batch.status, ("cancelling", "cancelled"))
+        batch = self.done(client, batch.id)
+        self.assertEqual(batch.status, "cancelled")
+        self.assertEqual(client.batches.cancel(batch.id).status, "cancelled")
+
+    def test_a_failed_batch_tells_its_lines(self):
+        client = self.client()
+        file = self.input_file(client, chat_lines(1) + b"{nope\n")
+        batch = client.batches.create(input_file_id=file.id, endpoint=CHAT,
+                                      completion_window="24h")
+        batch = self.done(client, batch.id)
+        self.assertEqual(batch.status, "failed")
+        error = batch.errors.data[0]
+        self.assertEqual((error.code, error.line, error.param), ("invalid_json_line", 2, None))
+
+    def test_failed_lines_are_in_the_error_file(self):
+        client = self.client("--fault", "400=1")
+        file = self.input_file(client, chat_lines(3))
+        batch = self.done(client, client.batches.create(
+            input_file_id=file.id, endpoint=CHAT, completion_window="24h").id)
+        self.assertEqual((batch.status, batch.output_file_id), ("completed", None))
+        for line in client.files.content(batch.error_file_id).iter_lines():
+            self.assertEqual(json.loads(line)["response"]["status_code"], 400)
+
+    def test_errors_become_the_sdks_exceptions(self):
+        client = self.client()
+        with self.assertRaises(openai.NotFoundError) as got:
+            client.batches.retrieve("batch_none")
+        self.assertIn("batch_none", got.exception.message)
+        self.assertTrue(got.exception.request_id)
+        with self.assertRaises(openai.NotFoundError):
+            client.files.retrieve("file-none")
+        with self.assertRaises(openai.NotFoundError):
+            client.files.content("file-none")
+        with self.assertRaises(openai.BadRequestError) as got:
+            client.batches.create(input_file_id="file-x", endpoint="/v1/nothing",
+                                  completion_window="24h")
+        self.assertEqual(got.exception.type, "invalid_request_error")
+        with self.assertRaises(openai.BadRequestError):
+            client.batches.create(input_file_id="file-x", endpoint=CHAT, completion_window="x")
+        file = self.input_file(client, chat_lines(1))
+        batch = client.batches.create(input_file_id=file.id, endpoint=CHAT,
+                                      completion_window="24h")
+        self.done(client, batch.id)
+        patient = client.with_options(max_retries=2)
+        with self.assertRaises(openai.ConflictError):  # at once: it is told not to retry
+            patient.batches.cancel(batch.id)
+
+    def test_delete(self):
+        client = self.client()
+        file = self.input_file(client, chat_lines(1))
+        gone = client.files.delete(file.id)
+        self.assertEqual((gone.id, gone.deleted, gone.object), (file.id, True, "file"))
+        with self.assertRaises(openai.NotFoundError):
+            client.files.retrieve(file.id)
+
+    def test_models(self):
+        client = self.client()
+        self.assertEqual(client.models.list().object, "list")
+
+    def test_embeddings(self):
+        client = self.client()
+        data = b"".join(json.dumps({
+            "custom_id": str(i), "method": "POST", "url": "/v1/embeddings",
+            "body": {"model": "sim-model", "input": ["a", "b"]}}).encode() + b"\n"
+            for i in range(4))
+        file = self.input_file(client, data)
+        batch = self.done(client, client.batches.create(
+            input_file_id=file.id, endpoint="/v1/embeddings", completion_window="24h").id)
+        text = client.files.content(batch.output_file_id).text
+        for line in text.splitlines():
+            body = json.loads(line)["response"]["body"]
+            answer = openai.types.CreateEmbeddingResponse.model_validate(body)
+            self.assertEqual(len(answer.data), 2)
+
+    def test_the_asynchronous_client(self):
+        self.client().close()
+
+        async def work():
+            async with openai.AsyncOpenAI(base_url=self.daemon.api.base + "/v1", api_key="x",
+                                          max_retries=0) as client:
+                files = await asyncio.gather(*[
+                    client.files.create(file=("a.jsonl", chat_lines(3)), purpose="batch")
+                    for _ in range(8)])
+                batches = await asyncio.gather(*[
+                    client.batches.create(input_file_id=f.id, endpoint=CHAT,
+                                          completion_window="24h") for f in files])
+                for batch in batches:
+                    while (await client.batches.retrieve(batch.id)).status != "completed":
+                        await asyncio.sleep(0.02)
+                return [x.id async for x in client.batches.list(limit=3)]
+        self.assertEqual(len(asyncio.run(work())), 8)

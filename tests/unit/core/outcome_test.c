@@ -1,0 +1,147 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "core/outcome.h"
+#include "json/json.h"
+#include "tests/lib/t.h"
+
+TEST(an_answer_is_classified_by_its_status_and_body)
+{
+    static const struct {
+        long status;
+        const char *body;
+        enum outcome_class want;
+    } rows[] = {
+        {200, "{}", OUTCOME_DONE},
+        {201, " {\"a\":1} ", OUTCOME_DONE},
+        {200, "[1]", OUTCOME_BROKEN},
+        {200, "<html>", OUTCOME_BROKEN},
+        {200, "", OUTCOME_BROKEN},
+        {200, "{\"a\":1", OUTCOME_BROKEN},
+        {200, "{\"a\":1} x", OUTCOME_BROKEN},
+        {200, "{\"a\":1,\"a\":2}", OUTCOME_DONE}, /* theirs to say; it passes through */
+        {301, "{}", OUTCOME_BROKEN},
+        {400, "{}", OUTCOME_REFUSED},
+        {401, "{}", OUTCOME_REFUSED},
+        {404, "nope", OUTCOME_REFUSED},
+        {413, "", OUTCOME_REFUSED},
+        {422, "{}", OUTCOME_REFUSED},
+        {408, "{}", OUTCOME_TRANSIENT},
+        {409, "{}", OUTCOME_TRANSIENT},
+        {425, "{}", OUTCOME_TRANSIENT},
+        {499, "{}", OUTCOME_TRANSIENT},
+        {500, "{}", OUTCOME_TRANSIENT},
+        {501, "{}", OUTCOME_TRANSIENT},
+        {599, "{}", OUTCOME_TRANSIENT},
+        {429, "{}", OUTCOME_CAPACITY},
+        {503, "{}", OUTCOME_CAPACITY},
+        {529, "{}", OUTCOME_CAPACITY},
+        {502, "{}", OUTCOME_GATEWAY},
+        {504, "{}", OUTCOME_GATEWAY},
+        {524, "{}", OUTCOME_GATEWAY},
+    };
+
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct outcome o = outcome_of_answer(rows[i].status, str_of(rows[i].body));
+
+        t_row(rows[i].body);
+        EQ_INT(o.cls, rows[i].want);
+    }
+}
+
+TEST(usage_is_read_from_every_endpoint)
+{
+    static const struct {
+        const char *name, *body;
+        struct usage want;
+    } rows[] = {
+        {"chat",
+         "{\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":5,\"total_tokens\":15,"
+         "\"prompt_tokens_details\":{\"cached_tokens\":4},"
+         "\"completion_tokens_details\":{\"reasoning_tokens\":2}}}",
+         {10, 4, 5, 2, 15}},
+        {"responses",
+         "{\"usage\":{\"input_tokens\":7,\"input_tokens_details\":{\"cached_tokens\":1},"
+         "\"output_tokens\":3,\"output_tokens_details\":{\"reasoning_tokens\":3},"
+         "\"total_tokens\":10}}",
+         {7, 1, 3, 3, 10}},
+        {"embeddings",
+         "{\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}",
+         {8, 0, 0, 0, 8}},
+        {"no total",
+         "{\"usage\":{\"prompt_tokens\":8,\"completion_tokens\":2}}",
+         {8, 0, 2, 0, 10}},
+        {"nulls and fractions count as nothing",
+         "{\"usage\":{\"prompt_tokens\":null,\"completion_tokens\":2.5,\"total_tokens\":-1,"
+         "\"prompt_tokens_details\":null}}",
+         {0, 0, 0, 0, 0}},
+        {"larger than 2^53",
+         "{\"usage\":{\"prompt_tokens\":9007199254740993}}",
+         {9007199254740993u, 0, 0, 0, 9007199254740993u}},
+    };
+
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct outcome o = outcome_of_answer(200, str_of(rows[i].body));
+
+        t_row(rows[i].name);
+        OK(o.has_usage);
+        EQ_INT(o.usage.input, rows[i].want.input);
+        EQ_INT(o.usage.cached, rows[i].want.cached);
+        EQ_INT(o.usage.output, rows[i].want.output);
+        EQ_INT(o.usage.reasoning, rows[i].want.reasoning);
+        EQ_INT(o.usage.total, rows[i].want.total);
+    }
+    OK(!outcome_of_answer(200, STR("{}")).has_usage);
+    OK(!outcome_of_answer(200, STR("{\"usage\":null}")).has_usage);
+    OK(!outcome_of_answer(500, STR("{\"usage\":{\"prompt_tokens\":1}}")).has_usage);
+}
+
+static const char hex[] = "00112233445566778899aabbccddeeff";
+
+static struct str line_of(long status, const char *body)
+{
+    static struct buf b;
+
+    buf_init(&b, 1 << 20);
+    EQ_RC(outcome_line(&b, hex, STR("\"a\\u0041\""), status, "req-1", str_of(body)),
+          RC_OK);
+    return buf_peek(&b);
+}
+
+TEST(the_answers_bytes_stand_in_the_line_but_for_line_breaks)
+{
+    EQ_STR(
+        line_of(200, "{\n  \"b\" : 1.10,\r\n\t\"a\": [1e400, 12345678901234567890]\n}\n"),
+        STR("{\"id\":\"batch_req_00112233445566778899aabbccddeeff\",\"custom_id\":\"a\\u0041\","
+            "\"response\":{\"status_code\":200,\"request_id\":\"req-1\",\"body\":{  \"b\" : "
+            "1.10,\t\"a\": [1e400, 12345678901234567890]}},\"error\":null}\n"));
+}
+
+TEST(a_refusal_keeps_its_body_and_has_no_error)
+{
+    EQ_STR(
+        line_of(400, "{\"error\":{\"message\":\"no\"}}"),
+        STR("{\"id\":\"batch_req_00112233445566778899aabbccddeeff\",\"custom_id\":\"a\\u0041\","
+            "\"response\":{\"status_code\":400,\"request_id\":\"req-1\",\"body\":{\"error\":{"
+            "\"message\":\"no\"}}},\"error\":null}\n"));
+}
+
+TEST(a_refusal_that_is_not_json_becomes_a_string)
+{
+    struct str line = line_of(404, "<h1>\xff\n\"</h1>");
+
+    OK(memmem(line.p, line.n, "\"body\":\"<h1>\xef\xbf\xbd\\n\\\"</h1>\"}", 26));
+    EQ_RC(json_read(line, &(struct json_limits){0}, NULL, 0, NULL, NULL, NULL), RC_OK);
+}
+
+TEST(a_line_without_an_answer_has_a_code_and_a_message)
+{
+    struct buf b;
+
+    buf_init(&b, 4096);
+    EQ_RC(outcome_error_line(&b, hex, STR("\"x\""), "batch_expired", "too \"late\""),
+          RC_OK);
+    EQ_STR(
+        buf_peek(&b),
+        STR("{\"id\":\"batch_req_00112233445566778899aabbccddeeff\",\"custom_id\":\"x\","
+            "\"response\":null,\"error\":{\"code\":\"batch_expired\",\"message\":\"too "
+            "\\\"late\\\"\"}}\n"));
+}

@@ -1,0 +1,506 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The engine with its real store, blobs, log and HTTP client against a simulated server
+ * in a child process.  What a client sees is asked the way the API asks it.
+ */
+#include "base/mem.h"
+#include "engine/engine.h"
+#include "sim/sim.h"
+#include "tests/lib/t.h"
+
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+struct rig {
+    struct store *store;
+    struct blobs *blobs;
+    struct engine *engine;
+    char url[80];
+    pid_t sim;
+    struct engine_opts o;
+};
+
+static atomic_int deaths;
+
+static void on_dead(void *ctx, const char *why)
+{
+    (void)ctx;
+    fprintf(stderr, "# dead: %s\n", why);
+    atomic_fetch_add(&deaths, 1);
+}
+
+/* Starts a simulated server with further flags (NULL-terminated) and reads its URL. */
+static void sim_start(struct rig *r, const char *const *flags)
+{
+    static const char lead[] = "batchd sim listening on ";
+    char line[128] = "", *argv[24];
+    int p[2], n = 0;
+    FILE *f;
+
+    OK(pipe(p) == 0);
+    fflush(NULL);
+    r->sim = fork();
+    if (r->sim == 0) {
+        static const char *const fixed[] = {"sim", "--listen", "127.0.0.1:0"};
+
+        for (; n < 3; n++)
+            argv[n] = mem_dup(fixed[n], strlen(fixed[n]));
+        for (; flags && *flags; flags++)
+            argv[n++] = mem_dup(*flags, strlen(*flags));
+        argv[n] = NULL;
+        dup2(p[1], STDOUT_FILENO);
+        alarm(120);
+        _exit(sim_main(n, argv));
+    }
+    close(p[1]);
+    f = fdopen(p[0], "r");
+    OK(f && fgets(line, sizeof line, f) && strncmp(line, lead, sizeof lead - 1) == 0);
+    line[strcspn(line, "\n")] = '\0';
+    EQ_RC(str_fmt(r->url, sizeof r->url, "%s", line + sizeof lead - 1), RC_OK);
+    fclose(f);
+}
+
+static void rig_open(struct rig *r)
+{
+    struct err e;
+    struct store_sqlite_opts so = {.path = "ledger.db", .on_dead = on_dead};
+    struct engine_upstream up = {.url = r->url};
+
+    (void)mkdir("spool", 0700);
+    EQ_RC(store_sqlite_open(&so, &r->store, &e), RC_OK);
+    EQ_RC(blob_dir_open(".", &r->blobs, &e), RC_OK);
+    r->o.store = r->store;
+    r->o.blobs = r->blobs;
+    r->o.spool = "spool";
+    r->o.upstreams = &up;
+    r->o.n_upstreams = r->url[0] ? 1 : 0;
+    r->o.on_dead = on_dead;
+    r->o.retry_base = 5 * USEC_PER_MS;
+    r->o.retry_cap = 50 * USEC_PER_MS;
+    EQ_RC(engine_new(&r->o, &r->engine, &e), RC_OK);
+}
+
+static void rig_close(struct rig *r)
+{
+    r->engine = engine_free(r->engine);
+    r->store = store_close(r->store);
+    r->blobs = blobs_close(r->blobs);
+}
+
+static void rig_end(struct rig *r)
+{
+    rig_close(r);
+    if (r->sim) {
+        kill(r->sim, SIGTERM);
+        waitpid(r->sim, NULL, 0);
+    }
+    EQ_INT(atomic_load(&deaths), 0);
+}
+
+static struct id add_file(struct rig *r, const char *text)
+{
+    struct file_rec f = {.id = id_make(ID_FILE), .purpose = "batch", .created_at = 1};
+    struct blob_sum sum;
+    struct blob_put *p;
+    struct err e;
+
+    EQ_RC(r->blobs->ops->put(r->blobs->self, &p, &e), RC_OK);
+    EQ_RC(r->blobs->ops->write(p, text, strlen(text), &e), RC_OK);
+    EQ_RC(r->blobs->ops->commit(p, f.id.z, &sum, &e), RC_OK);
+    f.bytes = sum.bytes;
+    f.filename = mem_dup("in.jsonl", 8);
+    EQ_RC(r->store->ops->file_add(r->store->self, &f, &e), RC_OK);
+    file_rec_done(&f);
+    return f.id;
+}
+
+static char *lines(unsigned n)
+{
+    struct buf b;
+
+    buf_init(&b, 64 << 20);
+    for (unsigned i = 0; i < n; i++)
+        (void)buf_fmt(
+            &b,
+            "{\"custom_id\": \"r-%u\", \"method\": \"POST\", \"url\": "
+            "\"/v1/chat/completions\", \"body\": {\"model\": \"sim-model\", "
+            "\"messages\": [{\"role\": \"user\", \"content\": \"line %u\"}]}}\n",
+            i, i);
+    return buf_take(&b, NULL);
+}
+
+static struct id add_batch(struct rig *r, struct id file, int64_t window)
+{
+    struct batch b = {.id = id_make(ID_BATCH),
+                      .input_file = file,
+                      .endpoint = ENDPOINT_CHAT,
+                      .window = "24h",
+                      .created_at = clock_wall_sec()};
+    struct err e;
+
+    b.expires_at = b.created_at + window;
+    EQ_RC(r->store->ops->batch_add(r->store->self, &b, &e), RC_OK);
+    engine_submit(r->engine, &b.id);
+    return b.id;
+}
+
+static struct batch view(struct rig *r, const struct id *id)
+{
+    struct batch b = {0};
+    struct err e;
+    enum rc rc;
+
+    do {
+        rc = engine_batch_view(r->engine, id->z, &b, &e);
+    } while (rc == RC_AGAIN && usleep(1000) == 0);
+    EQ_RC(rc, RC_OK);
+    return b;
+}
+
+/* Watches it to its end: counts never fall, completed + failed never exceed total. */
+static struct batch wait_end(struct rig *r, const struct id *id)
+{
+    uint32_t done = 0;
+
+    for (;;) {
+        struct batch b = view(r, id);
+
+        OK(b.counts.completed + b.counts.failed >= done);
+        done = b.counts.completed + b.counts.failed;
+        OK(done <= b.counts.total);
+        if (batch_terminal(b.status))
+            return b;
+        batch_done(&b);
+        usleep(2000);
+    }
+}
+
+static char *content(struct rig *r, const struct id *file)
+{
+    struct blob *b;
+    struct err e;
+    size_t n, got;
+    char *p;
+
+    EQ_RC(r->blobs->ops->open(r->blobs->self, file->z, &b, &e), RC_OK);
+    n = r->blobs->ops->size(b);
+    p = mem_alloc(n + 1);
+    EQ_RC(r->blobs->ops->pread(b, p, n, 0, &got, &e), RC_OK);
+    EQ_INT(got, n);
+    r->blobs->ops->close(b);
+    return p;
+}
+
+/* Every custom_id r-0..r-(n-1) stands once over both files, in order within each. */
+static void check_lines(struct rig *r, const struct batch *b, unsigned n)
+{
+    uint8_t *seen = mem_new_n(uint8_t, n);
+    const struct id *files[] = {&b->output_file, &b->error_file};
+    unsigned total = 0;
+
+    for (unsigned k = 0; k < 2; k++) {
+        char *text, *at;
+        long last = -1;
+
+        if (id_none(files[k]))
+            continue;
+        text = content(r, files[k]);
+        for (at = text; (at = strstr(at, "\"custom_id\":\"r-")); total++) {
+            long i = strtol(at + 15, &at, 10);
+
+            OK(i > last && i < (long)n && !seen[i]);
+            seen[i] = 1;
+            last = i;
+        }
+        mem_free(text);
+    }
+    EQ_INT(total, n);
+    EQ_INT(b->counts.completed + b->counts.failed, n);
+    mem_free(seen);
+}
+
+TEST(a_batch_goes_from_file_to_files)
+{
+    struct rig r = {0};
+    char *text = lines(2000);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, NULL);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    EQ_INT(b.counts.total, 2000);
+    EQ_INT(b.counts.completed, 2000);
+    EQ_Z(b.model, "sim-model");
+    OK(b.has_usage && b.usage.total > 0 && id_none(&b.error_file));
+    OK(b.in_progress_at >= b.created_at && b.finalizing_at && b.completed_at);
+    check_lines(&r, &b, 2000);
+    batch_done(&b);
+    while (!engine_idle(r.engine)) /* its last note follows the row */
+        usleep(1000);
+    EQ_INT(rmdir("spool"), 0); /* nothing of it is left */
+    EQ_INT(mkdir("spool", 0700), 0);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(an_unknown_input_file_fails_the_batch)
+{
+    struct rig r = {0};
+    struct id id, file = {"file-nothing"};
+    struct batch b;
+
+    rig_open(&r);
+    id = add_batch(&r, file, 86400);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_FAILED);
+    OK(strstr(b.errors, "\"code\":\"invalid_request\"") &&
+       strstr(b.errors, "file-nothing"));
+    OK(b.failed_at != 0);
+    batch_done(&b);
+    rig_end(&r);
+}
+
+TEST(bad_lines_fail_the_batch_before_anything_is_sent)
+{
+    struct rig r = {0};
+    struct batch b;
+    struct id id;
+
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, "{}\nnope\n"), 86400);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_FAILED);
+    OK(strstr(b.errors, "missing_required_parameter") &&
+       strstr(b.errors, "invalid_json_line"));
+    EQ_INT(b.counts.total, 0);
+    batch_done(&b);
+    EQ_INT(rmdir("spool"), 0);
+    EQ_INT(mkdir("spool", 0700), 0);
+    rig_end(&r);
+}
+
+TEST(faults_cost_retries_and_errors_but_no_line)
+{
+    static const char *const flags[] = {
+        "--fault", "500=0.1,reset=0.05,400=0.05,garbage=0.05,429=0.05,html=0.02",
+        "--seed", "3", NULL};
+    struct rig r = {0};
+    char *text = lines(1500);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    OK(b.counts.failed > 20 && b.counts.failed < 400);
+    check_lines(&r, &b, 1500);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_cancelled_batch_keeps_what_is_done_and_accounts_for_the_rest)
+{
+    static const char *const flags[] = {"--latency", "20ms", "--concurrency", "8", NULL};
+    struct rig r = {.o.drain_timeout = 2 * USEC_PER_SEC};
+    char *text = lines(2000);
+    struct batch b;
+    struct err e;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    do {
+        usleep(2000);
+        b = view(&r, &id);
+        batch_done(&b);
+    } while (b.counts.completed < 20);
+    EQ_RC(r.store->ops->batch_move(r.store->self, id.z, BATCH_EV_CANCEL, clock_wall_sec(),
+                                   NULL, NULL, &e),
+          RC_OK);
+    engine_cancel(r.engine, &id);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_CANCELLED);
+    OK(b.counts.completed >= 20 && b.counts.failed > 0 && b.cancelling_at &&
+       b.cancelled_at);
+    EQ_INT(b.finalizing_at, 0);
+    check_lines(&r, &b, 2000);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(an_expired_batch_keeps_what_is_done_and_accounts_for_the_rest)
+{
+    static const char *const flags[] = {"--latency", "50ms", "--concurrency", "4", NULL};
+    struct rig r = {.o.drain_timeout = USEC_PER_SEC};
+    char *text = lines(1000), *errors;
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 2);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_EXPIRED);
+    OK(b.finalizing_at && b.expired_at && b.counts.failed > 0 && b.counts.completed > 0);
+    errors = content(&r, &b.error_file);
+    OK(strstr(errors, "\"batch_expired\""));
+    check_lines(&r, &b, 1000);
+    mem_free(errors);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_deadline_that_passed_while_nothing_ran_is_kept_at_the_start)
+{
+    static const char *const flags[] = {"--fault", "stall=1", NULL};
+    struct rig r = {0};
+    char *text = lines(20);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 1);
+    rig_close(&r);
+    sleep(2);
+    rig_open(&r);
+    b = wait_end(&r, &id); /* no call went out that would have to be waited for */
+    EQ_INT(b.status, BATCH_EXPIRED);
+    check_lines(&r, &b, 20);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(without_an_upstream_a_batch_waits_and_expires)
+{
+    struct rig r = {0};
+    char *text = lines(3);
+    struct batch b;
+    struct id id;
+
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 1);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_EXPIRED);
+    OK(id_none(&b.output_file));
+    check_lines(&r, &b, 3);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST_SLOW(a_batch_survives_being_stopped_again_and_again, 60)
+{
+    static const char *const flags[] = {"--latency", "1ms-30ms", NULL};
+    struct rig r = {0};
+    char *text = lines(6000);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    for (unsigned i = 0; i < 8; i++) {
+        uint32_t before;
+
+        usleep(60000);
+        b = view(&r, &id);
+        before = b.counts.completed;
+        batch_done(&b);
+        if (i % 2)
+            engine_drain(r.engine, 100 * USEC_PER_MS);
+        rig_close(&r);
+        rig_open(&r);
+        b = view(&r, &id);
+        OK(b.counts.completed >= before);
+        batch_done(&b);
+    }
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    EQ_INT(b.counts.completed, 6000);
+    check_lines(&r, &b, 6000);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_batch_of_an_upstream_that_is_down_goes_on_when_it_is_back)
+{
+    static const char *const flags[] = {"--schedule", "down@0s+2s", NULL};
+    struct rig r = {0};
+    char *text = lines(200);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    b = wait_end(&r, &id);
+    EQ_INT(b.counts.completed, 200);
+    check_lines(&r, &b, 200);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(metrics_are_prometheus_text)
+{
+    struct rig r = {0};
+    struct buf out;
+
+    rig_open(&r);
+    buf_init(&out, 1 << 20);
+    engine_metrics(r.engine, &out);
+    OK(memmem(out.p, out.n, "# TYPE batchd_inflight gauge\nbatchd_inflight 0\n", 47));
+    buf_done(&out);
+    rig_end(&r);
+}
+
+TEST(a_batch_whose_input_is_damaged_stands_still_and_the_others_go_on)
+{
+    static const char *const flags[] = {"--latency", "5ms", NULL};
+    struct rig r = {0};
+    char *text = lines(3000), *few = lines(5), path[128];
+    struct id file, bad, good;
+    struct batch b;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    file = add_file(&r, text);
+    bad = add_batch(&r, file, 86400);
+    do {
+        usleep(2000);
+        b = view(&r, &bad);
+        batch_done(&b);
+    } while (b.counts.completed < 10);
+    rig_close(&r);
+    EQ_RC(str_fmt(path, sizeof path, "files/%s/%s", file.z + strlen(file.z) - 2, file.z),
+          RC_OK);
+    EQ_INT(unlink(path), 0);
+    rig_open(&r);
+    good = add_batch(&r, add_file(&r, few), 86400);
+    b = wait_end(&r, &good);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    batch_done(&b);
+    b = view(&r, &bad);
+    EQ_INT(b.status, BATCH_IN_PROGRESS);
+    batch_done(&b);
+    mem_free(text);
+    mem_free(few);
+    rig_end(&r);
+}
