@@ -6,7 +6,7 @@
  * last one may look better in the page cache than it is on disk, when a sync failed in
  * the process before; so what is good in it is written to a new file of a higher
  * generation, which takes the old one's name only after it was synced
- * (docs/reliability.md, "Unclean start").
+ * (docs/reliability.md).
  */
 #include "base/mem.h"
 #include "store/reslog_int.h"

@@ -80,7 +80,7 @@ static enum rc need(struct walk *w, size_t n, uint8_t **ret, struct err *e)
 static enum rc take(struct walk *w, struct walk_rec *ret, struct err *e)
 {
     struct frame f;
-    uint8_t *p;
+    uint8_t *p = NULL;
     size_t n;
     enum rc rc = need(w, FRAME_FIXED, &p, e);
 
@@ -110,7 +110,7 @@ static enum rc resync(struct walk *w, struct err *e)
 {
     w->at++;
     while (w->end - w->at >= FRAME_FIXED) {
-        uint8_t *p, *hit;
+        uint8_t *p = NULL, *hit;
         size_t n;
         enum rc rc = need(w, FRAME_FIXED, &p, e);
 
