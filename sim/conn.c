@@ -162,7 +162,8 @@ static void send_more(struct sim_conn *c)
         want(c, LOOP_OUT);
     } else if (c->sent == c->out.n && c->wire.fill == 0) {
         after_sending(c);
-    } else { /* slow: the rate may be below one byte a tick */
+    } else {                 /* slow: the rate may be below one byte a tick */
+        CHECK(c->wire.rate); /* else pump sends all or says RC_AGAIN */
         loop_timer_set(l, &c->timer,
                        loop_now(l) + (usec_t)(tick * USEC_PER_SEC / c->wire.rate),
                        on_timer, c);

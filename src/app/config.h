@@ -81,6 +81,9 @@ void config_done(struct config *c); /* may run twice */
 /* Reads the upstreams' key files; for who is going to use them. */
 NODISCARD enum rc config_load_keys(struct config *c, struct err *e);
 
+/* With its defaults; NULL: there are LIMIT_UPSTREAMS of them. */
+struct config_upstream *config_add_upstream(struct config *c);
+
 /* Parses the text of an INI file on top of *c; name is for the sentences. */
 NODISCARD enum rc config_parse(struct config *c, struct str text, const char *name,
                                struct err *e);

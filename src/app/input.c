@@ -155,7 +155,7 @@ enum rc input_hash(struct input *in, uint64_t *ret, struct err *e)
     char *chunk = mem_alloc(CHUNK);
     uint64_t off = 0;
     size_t n = 0;
-    enum rc rc;
+    enum rc rc = RC_OK;
 
     CHECK(state != NULL && XXH3_64bits_reset(state) == XXH_OK);
     do {

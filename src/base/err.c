@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static void put(struct err *e, const char *fmt, va_list ap)
+PRINTF_FMT(2, 0) static void put(struct err *e, const char *fmt, va_list ap)
 {
     int n = vsnprintf(e->text, sizeof e->text, fmt, ap);
 

@@ -392,7 +392,7 @@ static void set_reason(struct http_call *call, const struct hand *h, CURLcode co
         curl_easy_getinfo(h->ride.easy, CURLINFO_OS_ERRNO, &errnum);
     if (errnum && strerrordesc_np((int)errnum))
         text = strerrordesc_np((int)errnum);
-    for (; text[n] && n < sizeof call->reason - 1; n++)
+    for (; n < sizeof call->reason - 1 && text[n]; n++)
         call->reason[n] = text[n];
     call->reason[n] = '\0';
 }

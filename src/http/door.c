@@ -11,7 +11,6 @@
 #include <netinet/in.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <unistd.h>
 
 #define CLOSE_WAIT 8 /* TCP_CLOSE_WAIT, which only the other tcp.h tells */

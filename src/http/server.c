@@ -399,19 +399,22 @@ static enum MHD_Result on_whole(struct http_request *rq)
     return MHD_YES;
 }
 
-/* Resumed: the answer is there. */
+/* Resumed: the answer is there.  handed is lowered last, because a library that is being
+ * stopped drops what it is given and then asks again. */
 static enum MHD_Result on_answer(struct http_request *rq)
 {
     struct MHD_Response *answer = rq->answer;
     enum MHD_Result ret;
 
-    put(rq->server, &rq->server->handed);
     rq->answer = NULL;
-    if (!answer)
-        return refuse(rq, 500, "The answer could not be made.");
-    rq->stage = ANSWERED;
-    ret = MHD_queue_response(rq->mhd, (unsigned)rq->status, answer);
-    MHD_destroy_response(answer); /* the library has its own hold on it */
+    if (answer) {
+        rq->stage = ANSWERED;
+        ret = MHD_queue_response(rq->mhd, (unsigned)rq->status, answer);
+        MHD_destroy_response(answer); /* the library has its own hold on it */
+    } else {
+        ret = refuse(rq, 500, "The answer could not be made.");
+    }
+    put(rq->server, &rq->server->handed);
     return ret;
 }
 

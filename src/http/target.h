@@ -26,7 +26,7 @@ struct http_target {
     char *proxy;
     bool tls, insecure;
     bool numeric;                  /* the host is an address: no names to look up */
-    struct curl_slist *get, *post; /* header lines; post's end in get's */
+    struct curl_slist *get, *post; /* header lines; post goes over into get */
     struct curl_slist *nodes;
     char *lines; /* the bytes of all header lines */
     size_t lines_n;

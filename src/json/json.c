@@ -355,8 +355,8 @@ enum rc json_read(struct str text, const struct json_limits *limits,
                   struct json_val *top, struct json_err *e)
 {
     struct reader r; /* its stacks are left as they are: most of them is never touched */
-    struct json_val no_top;
-    struct json_err no_err;
+    struct json_val no_top = {.type = JSON_NONE};
+    struct json_err no_err = {.reason = NULL};
 
     r.text = text.p ? text.p : "";
     r.end = r.text + text.n;

@@ -150,10 +150,27 @@ const char *scan_text(const char *p, const char *end)
 /* --- Characters ----------------------------------------------------------------------
  */
 
+/* *at is at the 'u' of an escape; a high surrogate takes its low half along. */
+static uint32_t escaped_unit(const char **at, const char *end)
+{
+    const char *p = *at;
+    int32_t c = scan_hex4(p + 1, end), low;
+
+    if (c < 0)
+        return (uint32_t)(++*at, 'u');
+    *at = p + 5;
+    if (c < 0xd800 || c > 0xdbff || end - *at < 6 || p[5] != '\\' || p[6] != 'u')
+        return (uint32_t)c;
+    low = scan_hex4(p + 7, end);
+    if (low < 0xdc00 || low > 0xdfff)
+        return (uint32_t)c;
+    *at = p + 11;
+    return (uint32_t)(0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00));
+}
+
 static uint32_t escaped_char(const char **at, const char *end)
 {
     const char *p = *at + 1;
-    int32_t c, low;
 
     if (p == end)
         return (uint32_t)(*at = end, '\\');
@@ -170,21 +187,11 @@ static uint32_t escaped_char(const char **at, const char *end)
     case 't':
         return '\t';
     case 'u':
-        break;
+        *at = p;
+        return escaped_unit(at, end);
     default:
         return (unsigned char)*p;
     }
-    c = scan_hex4(p + 1, end);
-    if (c < 0)
-        return 'u';
-    *at = p + 5;
-    if (c < 0xd800 || c > 0xdbff || end - *at < 6 || p[5] != '\\' || p[6] != 'u')
-        return (uint32_t)c;
-    low = scan_hex4(p + 7, end);
-    if (low < 0xdc00 || low > 0xdfff)
-        return (uint32_t)c;
-    *at = p + 11;
-    return (uint32_t)(0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00));
 }
 
 uint32_t scan_utf8_char(const char **at, const char *end)

@@ -133,6 +133,28 @@ static void probes(struct model *m)
         m->sick[pick(m, UPS)] ^= true;
 }
 
+static bool work_left(const struct model *m)
+{
+    for (unsigned b = 0; b < BATCHES; b++)
+        if (m->state[b] && m->open[b] && m->left[b])
+            return true;
+    return m->n_fly > 0;
+}
+
+/* Faults stop: every line of an open batch must end. */
+static void settle(struct model *m)
+{
+    for (unsigned i = 0; i < 200000 && work_left(m); i++) {
+        probes(m);
+        memset(m->sick, 0, sizeof m->sick);
+        take(m);
+        while (m->n_fly)
+            land(m);
+        m->now += USEC_PER_SEC;
+    }
+    OK(!work_left(m));
+}
+
 static unsigned walk(uint64_t seed, unsigned steps)
 {
     struct model m = {.rng = seed * 2654435761u + 1,
@@ -154,27 +176,9 @@ static unsigned walk(uint64_t seed, unsigned steps)
         m.now += pick(&m, 2) && wake != USEC_INFINITY && wake > m.now ? wake - m.now
                                                                       : pick(&m, 50000);
     }
-    /* Faults stop: every line of an open batch must end. */
-    memset(m.sick, 0, sizeof m.sick);
-    for (unsigned i = 0; i < 200000; i++) {
-        bool left = m.n_fly > 0;
-
-        for (unsigned b = 0; b < BATCHES; b++)
-            left = left || (m.state[b] && m.open[b] && m.left[b]);
-        if (!left)
-            break;
-        probes(&m);
-        memset(m.sick, 0, sizeof m.sick);
-        take(&m);
-        while (m.n_fly)
-            land(&m);
-        m.now += USEC_PER_SEC;
-    }
-    for (unsigned b = 0; b < BATCHES; b++) {
-        if (m.state[b] && m.open[b])
-            EQ_INT(m.left[b], 0);
+    settle(&m);
+    for (unsigned b = 0; b < BATCHES; b++)
         mem_free(m.state[b]);
-    }
     sched_free(m.s);
     return m.ended;
 }

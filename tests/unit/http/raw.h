@@ -100,7 +100,7 @@ static inline void reply_text(struct http_request *rq)
     struct buf b;
     uint64_t n = 0;
 
-    buf_init(&b, 64u << 20);
+    buf_init(&b, str_is(http_path(rq), "/fails") ? 1 : 64u << 20);
     if (big.p) {
         char *p;
 

@@ -211,13 +211,41 @@ static void hammer(unsigned ms, unsigned round)
     }
     nap(ms);
     atomic_store(&over, true);
-    http_server_drain(app.server, 5); /* under full load */
-    app_done(&app);                   /* and the answers to come are waited for */
+    if (round % 2 == 0)
+        http_server_drain(app.server, 5); /* under full load */
+    app_done(&app);                       /* else with all of it still going on */
     for (unsigned i = 0; i < CLIENTS; i++)
         pthread_join(c[i].thread, NULL);
     sem_post(&late.some);
     pthread_join(answerer, NULL);
     EQ_INT(late.n, 0);
+}
+
+static void *answer_after_a_while(void *arg)
+{
+    nap(300);
+    return answer_late(arg);
+}
+
+TEST(free_waits_for_the_reply_of_a_thread_that_is_none_of_the_servers)
+{
+    pthread_t answerer;
+    int fd;
+
+    OK(pthread_mutex_init(&late.lock, NULL) == 0);
+    sem_init(&late.some, 0, 0);
+    app_start_with(&app, (struct http_server_opts){.io_threads = 1}, serve);
+    fd = dial(&app);
+    OK(say(fd, "GET /later HTTP/1.1\r\nHost: a\r\n\r\n"));
+    while (app.opened == 0)
+        nap(1);
+    nap(50);
+    OK(pthread_create(&answerer, NULL, answer_after_a_while, NULL) == 0);
+    app_done(&app);
+    sem_post(&late.some);
+    pthread_join(answerer, NULL);
+    EQ_INT(late.n, 0);
+    close(fd);
 }
 
 TEST_SLOW(eight_clients_that_hammer_abort_and_vanish_get_their_own_answers, 30)

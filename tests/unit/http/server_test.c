@@ -118,18 +118,29 @@ TEST(pipelined_requests_are_answered_in_order)
 
 TEST(a_client_that_ends_its_sending_side_gets_its_answer)
 {
+    static const char *const requests[] = {GET("/park"),
+                                           POST("/park", "Content-Length: 2\r\n", "hi"),
+                                           POST("/park", TE, "2\r\nhi\r\n0\r\n\r\n")};
     struct buf all;
+    int older; /* the library treats its oldest connection otherwise than the rest */
 
-    start();
-    for (int i = 0; i < 20; i++) {
+    app_start(&app, (struct http_server_opts){.io_threads = 1});
+    older = dial(&app);
+    for (size_t i = 0; i < 2 * COUNTOF(requests); i++) {
         int fd = dial(&app);
 
-        OK(say(fd, POST("/x", "Content-Length: 2\r\n", "hi")));
+        OK(say(fd, requests[i / 2]));
+        if (i % 2) /* the end comes later than the request */
+            sem_wait(&app.parked);
         OK(shutdown(fd, SHUT_WR) == 0);
+        if (i % 2 == 0)
+            sem_wait(&app.parked);
+        sem_post(&app.let_go);
         EQ_Z(hear_out(fd, &all), "200");
         buf_done(&all);
         close(fd);
     }
+    close(older);
     app_done(&app);
 }
 
@@ -338,20 +349,24 @@ TEST(heads_over_their_limits_are_refused)
 TEST(a_slow_head_is_ended_and_a_slow_connection_is_not)
 {
     struct buf all;
-    int slow, idle, drips, again;
+    int slow, idle, drips, again, steady;
 
     start();
     slow = dial(&app);
     idle = dial(&app);
     drips = dial(&app);
     again = dial(&app);
+    steady = dial(&app);
     OK(say(slow, "GET /x HT"));
     OK(say(drips, "GET /x HT"));
+    OK(say(steady, "GET /x HT"));
     OK(say(again, GET("/x")));
     EQ_INT(status_of(hear(again)), 200);
     nap(2100); /* for the door to have seen them, and `again` between requests */
     OK(say(drips, "TP"));
     OK(say(again, "G"));
+    OK(say(steady, "TP/1.1\r\nHost: a\r\n\r\n")); /* and between requests from now on */
+    EQ_INT(status_of(hear(steady)), 200);
     nap(1100);
     atomic_store(&ahead, (LIMIT_HEAD_SECONDS - 2) * USEC_PER_SEC);
     OK(say(drips, "/1"));
@@ -365,7 +380,10 @@ TEST(a_slow_head_is_ended_and_a_slow_connection_is_not)
     OK(say(idle, END));
     EQ_Z(hear_out(idle, &all), "200");
     buf_done(&all);
-    close(slow), close(idle), close(drips), close(again);
+    OK(say(steady, END));
+    EQ_Z(hear_out(steady, &all), "200");
+    buf_done(&all);
+    close(slow), close(idle), close(drips), close(again), close(steady);
     app_done(&app);
 }
 
@@ -411,6 +429,23 @@ TEST(an_idle_connection_is_closed)
     EQ_Z(hear_out(half, &all), "");
     buf_done(&all);
     close(fd), close(half);
+    app_done(&app);
+}
+
+TEST(serving_may_take_longer_than_the_idle_limit)
+{
+    int fd;
+
+    app_start(&app, (struct http_server_opts){.idle_seconds = 1});
+    fd = dial(&app);
+    OK(say(fd, GET("/park")));
+    sem_wait(&app.parked);
+    nap(2500);
+    sem_post(&app.let_go);
+    EQ_Z(body_of(hear(fd)), "GET /park ");
+    OK(say(fd, GET("/x")));
+    EQ_INT(status_of(hear(fd)), 200);
+    close(fd);
     app_done(&app);
 }
 
@@ -548,6 +583,22 @@ TEST(a_large_answer_comes_whole)
         n += (size_t)got;
     EQ_INT(got, 0);
     OK(n > 50000000 && n < 50000500);
+    close(fd);
+    app_done(&app);
+}
+
+TEST(an_answer_that_did_not_fit_its_buffer_becomes_a_500)
+{
+    const char *got;
+    int fd;
+
+    start();
+    fd = dial(&app);
+    OK(say(fd, GET("/fails")));
+    got = hear(fd);
+    EQ_INT(status_of(got), 500);
+    OK(has(got, "\"status\":500"));
+    OK(has(got, "\r\nConnection: close\r\n"));
     close(fd);
     app_done(&app);
 }
