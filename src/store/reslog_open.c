@@ -6,7 +6,7 @@
  * last one may look better in the page cache than it is on disk, when a sync failed in
  * the process before; so what is good in it is written to a new file of a higher
  * generation, which takes the old one's name only after it was synced
- * (docs/reliability.md, "Unclean start").
+ * (docs/reliability.md).
  */
 #include "base/mem.h"
 #include "store/reslog_int.h"
@@ -22,7 +22,7 @@ struct rewrite {
     int fd; /* -1: this segment is only read */
     uint32_t generation;
     uint64_t end; /* of what was handed in */
-    size_t n;
+    size_t n, cap;
     uint8_t *out;
 };
 
@@ -52,11 +52,11 @@ static enum rc rewrite_add(struct rewrite *rw, uint8_t *p, const struct frame *f
     enum rc rc = RC_OK;
 
     frame_restamp(p, f, seed, rw->generation);
-    if (rw->n + n > OUT_BYTES)
+    if (rw->n + n > rw->cap)
         rc = rewrite_flush(rw, e);
     if (rc != RC_OK)
         return rc;
-    if (n > OUT_BYTES) {
+    if (n > rw->cap) {
         rc = fs_pwrite(rw->fd, p, n, rw->end, rw->tmp, e);
     } else {
         memcpy(rw->out + rw->n, p, n);
@@ -66,14 +66,16 @@ static enum rc rewrite_add(struct rewrite *rw, uint8_t *p, const struct frame *f
     return rc;
 }
 
+/* size: of the segment as it is. */
 static enum rc rewrite_begin(struct recovery *v, uint32_t segment, const char *path,
-                             struct err *e)
+                             uint64_t size, struct err *e)
 {
     struct rewrite *rw = &v->rw;
 
     if (str_fmt(rw->tmp, sizeof rw->tmp, "%s.tmp", path) != RC_OK)
         return err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
-    rw->out = mem_try(OUT_BYTES);
+    rw->cap = (size_t)u64_min(OUT_BYTES, size);
+    rw->out = mem_try(rw->cap);
     if (!rw->out)
         return err_set(e, RC_NOMEM, "no memory to recover '%s'", path);
     rw->generation = v->l->generation;
@@ -228,12 +230,15 @@ static enum rc recover_segment(struct recovery *v, uint32_t segment, bool last,
 {
     char path[FS_PATH_CAP];
     int fd = -1;
+    uint64_t size = 0;
     enum rc rc = reslog_path(v->l, segment, path, e);
 
     if (rc == RC_OK)
         rc = fs_open(path, O_RDONLY, 0, &fd, e);
     if (rc == RC_OK && last)
-        rc = rewrite_begin(v, segment, path, e);
+        rc = fs_size(fd, &size, path, e);
+    if (rc == RC_OK && last)
+        rc = rewrite_begin(v, segment, path, size, e);
     if (rc == RC_OK)
         rc = read_segment(v, segment, fd, path, UINT64_MAX, !last, e);
     fs_close(&fd);

@@ -161,7 +161,7 @@ static enum rc bytes_at(struct reslog *l, uint32_t segment, uint64_t off, size_t
 enum rc reslog_read(struct reslog *l, const struct reslog_place *at, char *dst,
                     struct err *e)
 {
-    size_t most = FRAME_MAX_HEAD + (size_t)at->length, n;
+    size_t most = FRAME_MAX_HEAD + (size_t)at->length, n = 0;
     const uint8_t *p = NULL;
     struct frame f;
     enum rc rc;

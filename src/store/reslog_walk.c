@@ -31,13 +31,14 @@ void walk_file(struct walk *w, int fd, const char *path, uint32_t generation,
     (void)posix_fadvise(fd, 0, 0, POSIX_FADV_SEQUENTIAL); /* advice; may fail */
 }
 
+/* To n bytes at least; to WINDOW when the file has so much. */
 static enum rc grow(struct walk *w, size_t n, struct err *e)
 {
     uint8_t *p;
 
     if (n <= w->win_cap)
         return RC_OK;
-    n = n > WINDOW ? n : WINDOW;
+    n = (size_t)u64_max(n, u64_min(WINDOW, w->end - w->at));
     p = mem_resize(w->win, n);
     if (!p)
         return err_set(e, RC_NOMEM, "no memory for a record of %zu bytes in '%s'", n,
@@ -79,7 +80,7 @@ static enum rc need(struct walk *w, size_t n, uint8_t **ret, struct err *e)
 static enum rc take(struct walk *w, struct walk_rec *ret, struct err *e)
 {
     struct frame f;
-    uint8_t *p;
+    uint8_t *p = NULL;
     size_t n;
     enum rc rc = need(w, FRAME_FIXED, &p, e);
 
@@ -109,7 +110,7 @@ static enum rc resync(struct walk *w, struct err *e)
 {
     w->at++;
     while (w->end - w->at >= FRAME_FIXED) {
-        uint8_t *p, *hit;
+        uint8_t *p = NULL, *hit;
         size_t n;
         enum rc rc = need(w, FRAME_FIXED, &p, e);
 

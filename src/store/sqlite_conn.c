@@ -122,7 +122,7 @@ enum rc conn_run(struct conn *c, sqlite3_stmt *st, int *ret_changes, struct err 
 
 enum rc conn_exec(struct conn *c, const char *sql, struct err *e)
 {
-    sqlite3_stmt *st;
+    sqlite3_stmt *st = NULL;
     enum rc rc = conn_stmt(c, sql, &st, e);
 
     return rc == RC_OK ? conn_run(c, st, NULL, e) : rc;

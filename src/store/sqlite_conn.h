@@ -3,7 +3,7 @@
  * sqlite_conn: the one connection to ledger.db: how it is opened, what its errors mean,
  * its prepared statements, transactions and checkpoints.
  *
- * Why so (docs/reliability.md has the measurements): exclusive locking before WAL, so
+ * Why so: exclusive locking before WAL, so
  * that there is no shared memory file and no second writer for the WAL-reset bug of
  * SQLite before 3.51.3; synchronous FULL; a truncating checkpoint before the first
  * commit, since the WAL may look better in the page cache than it is on disk; and our own

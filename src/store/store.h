@@ -69,9 +69,8 @@ struct store_ops {
     /* Is there a row, deleted or not?  For the collection of stray bytes. */
     enum rc (*file_known)(void *self, const char *id, bool *ret, struct err *e);
 
-    /* RC_NOTFOUND: its input file is unknown or deleted.  RC_CONFLICT: the id is taken,
-     * as with file_add. */
-    /* Sets the row's input_missing when no such file stands at that moment. */
+    /* Sets the row's input_missing when no such file stands at that moment (what b says of
+     * it does not count).  RC_CONFLICT: the id is taken, as with file_add. */
     enum rc (*batch_add)(void *self, const struct batch *b, struct err *e);
     enum rc (*batch_get)(void *self, const char *id, struct batch *ret, struct err *e);
     /* Newest first.  RC_NOTFOUND: `after` names no batch.  As file_list for ownership. */
@@ -87,7 +86,7 @@ struct store_ops {
                           const struct batch_change *change, struct batch *ret,
                           struct err *e);
     /* The latest created_at or `now` that a change brought; 0: none yet.  A wall clock
-     * that reads less was set back (docs/reliability.md, "Time"). */
+     * that reads less was set back. */
     enum rc (*clock_floor)(void *self, int64_t *ret, struct err *e);
     void (*close)(void *self);
 };
