@@ -38,9 +38,11 @@ enum { DB, WAL, FILES };
 static const char *const names[FILES] = {"ledger.db", "ledger.db-wal"};
 static const char *const after[FILES] = {"after.db", "after.db-wal"};
 
+#define PAGES 1024u /* of 4 KiB */
 static struct {
     char *p; /* as of the last sync; NULL: never synced */
     size_t n;
+    bool lost[PAGES]; /* a failed sync gave these up: only writing them again helps */
 } disk[FILES];
 static int fail_sync_of = -1; /* the next sync of that file fails and reaches nothing */
 static void (*try_crash)(void);
@@ -73,9 +75,47 @@ static void spill(const char *path, const char *p, size_t n)
 
 static void synced(int file)
 {
+    size_t n, had = disk[file].p ? disk[file].n : 0;
+    char *now = slurp(names[file], &n);
+
+    for (size_t at = 0; at < n; at += 4096) {
+        size_t len = n - at < 4096 ? n - at : 4096;
+
+        if (!disk[file].lost[at / 4096 % PAGES])
+            continue;
+        memset(now + at, 0, len);
+        if (at < had)
+            memcpy(now + at, disk[file].p + at, had - at < len ? had - at : len);
+    }
     mem_free(disk[file].p);
-    disk[file].p = slurp(names[file], &disk[file].n);
+    disk[file].p = now;
+    disk[file].n = n;
     syncs[file]++;
+}
+
+/* As Linux does it: the pages count as clean from now on, though the disk has not got
+ * them. */
+static void sync_failed(int file)
+{
+    size_t n, had = disk[file].p ? disk[file].n : 0;
+    char *now = slurp(names[file], &n);
+
+    for (size_t at = 0; at < n; at++)
+        if (at >= had || now[at] != disk[file].p[at])
+            disk[file].lost[at / 4096 % PAGES] = true;
+    mem_free(now);
+}
+
+static void written(int file, size_t off, size_t n)
+{
+    for (size_t page = off / 4096; page <= (off + n - 1) / 4096; page++)
+        disk[file].lost[page % PAGES] = false;
+}
+
+static void forget(int file)
+{
+    mem_free(disk[file].p);
+    memset(&disk[file], 0, sizeof disk[file]);
 }
 
 /* Sector by sector the old content or the new, and any size in between. */
@@ -150,8 +190,10 @@ static int f_read(sqlite3_file *f, void *p, int n, sqlite3_int64 off)
 
 static int f_write(sqlite3_file *f, const void *p, int n, sqlite3_int64 off)
 {
-    if (of(f)->file != FILES)
+    if (of(f)->file != FILES) {
         before_call();
+        written(of(f)->file, (size_t)off, (size_t)n);
+    }
     return PASS(f, xWrite)(REAL(f), p, n, off);
 }
 
@@ -169,6 +211,7 @@ static int f_sync(sqlite3_file *f, int flags)
         return SQLITE_OK;
     before_call();
     if (fail_sync_of == of(f)->file) {
+        sync_failed(of(f)->file);
         fail_sync_of = -1;
         return SQLITE_IOERR_FSYNC;
     }
@@ -259,10 +302,8 @@ static int v_delete(sqlite3_vfs *v, const char *name, int sync_dir)
     (void)v;
     if (file != FILES) {
         before_call();
-        if (rnd(2)) { /* the name may come back after a power cut, or not */
-            mem_free(disk[file].p);
-            disk[file].p = NULL;
-        }
+        if (rnd(2)) /* the name may come back after a power cut, or not */
+            forget(file);
     }
     return real_vfs->xDelete(real_vfs, name, sync_dir);
 }
@@ -386,8 +427,7 @@ static struct store *begin(uint64_t seed, unsigned one_in)
     memset(text, 'm', sizeof text - 1);
     for (int i = 0; i < FILES; i++) {
         IGNORE(remove(names[i]) != 0); /* it may not be there */
-        mem_free(disk[i].p);
-        disk[i].p = NULL;
+        forget(i);
     }
     try_crash = NULL;
     s = open_ok("ledger.db");
@@ -401,10 +441,8 @@ static void end(struct store *s)
 {
     store_close(s);
     try_crash = NULL;
-    for (int i = 0; i < FILES; i++) {
-        mem_free(disk[i].p);
-        disk[i].p = NULL;
-    }
+    for (int i = 0; i < FILES; i++)
+        forget(i);
 }
 
 TEST_SLOW(a_power_cut_before_any_write_loses_no_promised_change, 60)
