@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* link: -Wl,--wrap=fsync */
+/* link: -Wl,--wrap=fsync,--wrap=rename */
 /*
  * The ledger on a disk that forgets: a VFS of SQLite keeps, beside the real database and
  * its log, what of them a disk would hold (as of their last sync).  Before every write,
@@ -16,14 +16,6 @@
 #include <unistd.h>
 
 #define SECTOR 512u
-
-/* The directory's; of the files SQLite's own calls count, below. */
-int __wrap_fsync(int fd);
-int __wrap_fsync(int fd)
-{
-    (void)fd;
-    return 0;
-}
 
 static uint64_t x = 88172645463325252u;
 static uint32_t rnd(uint32_t n)
@@ -118,6 +110,27 @@ static void forget(int file)
     memset(&disk[file], 0, sizeof disk[file]);
 }
 
+/* The log may be replaced by another file of that name: until the directory is synced
+ * it is either of them. */
+static struct {
+    char *synced; /* the new file as of its sync */
+    size_t n;
+    bool renamed;
+} fresh_log;
+
+static bool crash_renamed(int file)
+{
+    if (file != WAL || !fresh_log.renamed)
+        return false;
+    if (rnd(2))
+        spill(after[file], fresh_log.synced ? fresh_log.synced : "", fresh_log.n);
+    else if (disk[file].p)
+        spill(after[file], disk[file].p, disk[file].n);
+    else
+        IGNORE(remove(after[file]) != 0); /* it may not be there */
+    return true;
+}
+
 /* Sector by sector the old content or the new, and any size in between. */
 static void crash_file(int file)
 {
@@ -125,6 +138,10 @@ static void crash_file(int file)
     char *now = slurp(names[file], &now_n), *out;
     unsigned how = rnd(4);
 
+    if (crash_renamed(file)) {
+        mem_free(now);
+        return;
+    }
     IGNORE(remove(after[file]) != 0); /* it may not be there */
     if (!disk[file].p && (!now || how == 0)) {
         mem_free(now);
@@ -159,6 +176,40 @@ static void before_call(void)
     crashes++;
     try_crash();
     busy = false;
+}
+
+/* The store's own calls, beside those of SQLite. */
+int __wrap_fsync(int fd);
+int __real_rename(const char *from, const char *to);
+int __wrap_rename(const char *from, const char *to);
+
+int __wrap_fsync(int fd)
+{
+    struct stat st, tmp, here;
+
+    if (busy)
+        return 0;
+    OK(fstat(fd, &st) == 0 && stat(".", &here) == 0);
+    if (stat("ledger.db-wal.tmp", &tmp) == 0 && tmp.st_ino == st.st_ino) {
+        before_call();
+        mem_free(fresh_log.synced);
+        fresh_log.synced = slurp("ledger.db-wal.tmp", &fresh_log.n);
+    } else if (st.st_ino == here.st_ino && fresh_log.renamed) {
+        before_call();
+        forget(WAL);
+        disk[WAL].p = fresh_log.synced;
+        disk[WAL].n = fresh_log.n;
+        memset(&fresh_log, 0, sizeof fresh_log);
+    }
+    return 0;
+}
+
+int __wrap_rename(const char *from, const char *to)
+{
+    before_call();
+    if (!busy && strcmp(to, names[WAL]) == 0)
+        fresh_log.renamed = true;
+    return __real_rename(from, to);
 }
 
 /* ---- the VFS ------------------------------------------------------------------------*/
@@ -477,6 +528,12 @@ TEST_SLOW(after_a_failed_sync_and_a_restart_what_is_shown_is_on_disk, 60)
             while (change_one(s) == RC_OK)
                 continue;
             store_close(s); /* dead; the process ends, the page cache stays */
+            if (rnd(2)) {   /* and the next start fails as well, at its checkpoint */
+                struct store_sqlite_opts o = {.path = "ledger.db"};
+
+                fail_sync_of = DB;
+                EQ_RC(store_sqlite_open(&o, &s, NULL), RC_IO);
+            }
             s = open_ok("ledger.db");
             take_stock(s);
             busy = true;
