@@ -40,7 +40,7 @@ static uint32_t roll(uint32_t n)
     return (uint32_t)(state >> 33) % n;
 }
 
-/* --- Texts ---------------------------------------------------------------------------
+/* --- Texts --------------------------------------------------------------------------
  */
 
 static const char *const english[] = {
@@ -195,7 +195,7 @@ static void body_keys(struct buf *b) /* one object with 100,000 keys */
     buf_z(b, "}}");
 }
 
-/* --- Rounds --------------------------------------------------------------------------
+/* --- Rounds -------------------------------------------------------------------------
  */
 
 static enum rc read_buf(void *ctx, char *dst, size_t cap, uint64_t off, size_t *ret_n)

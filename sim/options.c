@@ -180,7 +180,7 @@ static const struct flag flags[] = {
     {"--token-latency", "TIME", parse_time, AT(token_latency), 0, 0, "0",
      "added for each output token"},
     {"--tokens", "N[-N]", parse_numbers, AT(tokens), 1, 1000000, "32-96",
-     "output tokens (4 bytes each), if the request allows as many"},
+     "output tokens (4 bytes each) where the request allows them"},
     {"--embedding-dim", "N", parse_number, AT(embedding_dim), 1, 65536, "16",
      "floats of a vector, unless the request says"},
     {"--created", "SECONDS", parse_number, AT(created), 0, INT64_MAX, "0",

@@ -216,7 +216,7 @@ static void tell_whole(struct scan *s)
             (unsigned long long)s->inputs, s->rules.max_inputs);
 }
 
-/* --- One line ------------------------------------------------------------------------
+/* --- One line -----------------------------------------------------------------------
  */
 
 /* A name that fits its field, and that model_known knows.  Asked once for each run of
@@ -329,7 +329,7 @@ static enum rc take_line(struct scan *s, const struct jsonl_line *at)
     return add_index(s, at, &line);
 }
 
-/* --- The whole file --------------------------------------------------------------------
+/* --- The whole file -----------------------------------------------------------------
  */
 
 /* A jsonl_read_fn: counts what comes, and stops between two windows. */
@@ -422,8 +422,7 @@ enum rc intake_scan(jsonl_read_fn *read, void *read_ctx, uint64_t size,
     return rc;
 }
 
-/* --- The API's `errors` object
- * ----------------------------------------------------------- */
+/* --- The API's `errors` object ------------------------------------------------------ */
 
 struct intake_errors {
     struct buf list; /* the entries, with commas */

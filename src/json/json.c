@@ -53,7 +53,7 @@ static struct json_val *place(const struct reader *r, unsigned slot)
     return slot == SLOT_NOBODY ? NULL : &r->vals[slot - 1];
 }
 
-/* --- Strings ----------------------------------------------------------------------- */
+/* --- Strings ------------------------------------------------------------------------ */
 
 /* p: behind the backslash. */
 static const char *escape(struct reader *r, const char *p)
@@ -110,7 +110,7 @@ static const char *string(struct reader *r, const char *p, bool *escaped)
     }
 }
 
-/* --- Keys -------------------------------------------------------------------------- */
+/* --- Keys --------------------------------------------------------------------------- */
 
 static bool key_is(const char *z, struct str raw, bool escaped)
 {
@@ -190,7 +190,7 @@ static const char *key(struct reader *r, const struct frame *f, const char *p)
     return scan_space(p + 1, r->end);
 }
 
-/* --- Values ------------------------------------------------------------------------ */
+/* --- Values ------------------------------------------------------------------------- */
 
 static const char *literal(struct reader *r, const char *p, const char *word)
 {
@@ -355,8 +355,8 @@ enum rc json_read(struct str text, const struct json_limits *limits,
                   struct json_val *top, struct json_err *e)
 {
     struct reader r; /* its stacks are left as they are: most of them is never touched */
-    struct json_val no_top = {.type = JSON_NONE};
-    struct json_err no_err = {.reason = NULL};
+    struct json_val no_top = {0};
+    struct json_err no_err = {0};
 
     r.text = text.p ? text.p : "";
     r.end = r.text + text.n;

@@ -64,7 +64,7 @@ NODISCARD enum rc json_read(struct str text, const struct json_limits *limits,
                             struct json_val *vals, struct json_val *top,
                             struct json_err *e);
 
-/* --- Walking a value that json_read has accepted ----------------------------------- */
+/* --- Walking a value that json_read has accepted ------------------------------------ */
 
 struct json_iter {
     const char *_p, *_end;
@@ -94,7 +94,7 @@ NODISCARD enum rc json_u64(const struct json_val *v, uint64_t *ret);
  */
 enum rc json_one_line(struct buf *dst, struct str valid_text);
 
-/* --- Writing ----------------------------------------------------------------------- */
+/* --- Writing ------------------------------------------------------------------------ */
 
 /* Appends s as a JSON string with quotes; bytes that are not UTF-8 become U+FFFD. */
 enum rc json_put_str(struct buf *b, struct str s);

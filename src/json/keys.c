@@ -42,7 +42,7 @@ static bool same(const struct keys *k, const struct key *a, const struct key *b)
     return a->n == b->n && memcmp(k->text + a->at, k->text + b->at, a->n) == 0;
 }
 
-/* --- The table ---------------------------------------------------------------------
+/* --- The table ----------------------------------------------------------------------
  * Linear probing.  Keys leave in the opposite order of their coming, so a cell is freed
  * by emptying it: whatever was pushed further by it came later and is gone already.
  * Growing puts them in again in the order of the stack, which keeps that true. */
@@ -99,7 +99,7 @@ static enum rc table_add(struct keys *k, uint32_t base, uint32_t i)
     return RC_OK;
 }
 
-/* --- The stack --------------------------------------------------------------------- */
+/* --- The stack ---------------------------------------------------------------------- */
 
 static bool grow_list(struct keys *k)
 {

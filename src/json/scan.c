@@ -147,17 +147,19 @@ const char *scan_text(const char *p, const char *end)
     return text_portable(p, end);
 }
 
-/* --- Characters ----------------------------------------------------------------------
+/* --- Characters ---------------------------------------------------------------------
  */
 
-/* *at is at the 'u' of an escape; a high surrogate takes its low half along. */
-static uint32_t escaped_unit(const char **at, const char *end)
+/* *at: the 'u'; a high half takes the low one behind it along. */
+static uint32_t unicode_escape(const char **at, const char *end)
 {
     const char *p = *at;
     int32_t c = scan_hex4(p + 1, end), low;
 
-    if (c < 0)
-        return (uint32_t)(++*at, 'u');
+    if (c < 0) {
+        *at = p + 1;
+        return 'u';
+    }
     *at = p + 5;
     if (c < 0xd800 || c > 0xdbff || end - *at < 6 || p[5] != '\\' || p[6] != 'u')
         return (uint32_t)c;
@@ -168,30 +170,20 @@ static uint32_t escaped_unit(const char **at, const char *end)
     return (uint32_t)(0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00));
 }
 
+/* *at: the backslash. */
 static uint32_t escaped_char(const char **at, const char *end)
 {
-    const char *p = *at + 1;
+    static const char letters[] = "bfnrt", meant[] = "\b\f\n\r\t";
+    const char *p = *at + 1, *letter;
 
+    *at = p;
     if (p == end)
-        return (uint32_t)(*at = end, '\\');
+        return '\\';
+    if (*p == 'u')
+        return unicode_escape(at, end);
     *at = p + 1;
-    switch (*p) {
-    case 'b':
-        return '\b';
-    case 'f':
-        return '\f';
-    case 'n':
-        return '\n';
-    case 'r':
-        return '\r';
-    case 't':
-        return '\t';
-    case 'u':
-        *at = p;
-        return escaped_unit(at, end);
-    default:
-        return (unsigned char)*p;
-    }
+    letter = memchr(letters, *p, sizeof letters - 1);
+    return letter ? (uint32_t)meant[letter - letters] : (unsigned char)*p;
 }
 
 uint32_t scan_utf8_char(const char **at, const char *end)

@@ -336,7 +336,9 @@ class Daemon:
 
     def settled(self):
         """Stops it and has the checker go over what is left on the disk."""
-        if self.proc and self.proc.alive():
+        if not self.proc:
+            return  # it never started; the test has failed already
+        if self.proc.alive():
             self.stop()
         checker.check_log(self.proc.errors())
         if os.path.isdir(self.data):

@@ -116,7 +116,7 @@ class Help(E2E):
                 status, text, err = self.program(command, "--help")
                 self.assertEqual((status, err), (0, ""))
                 self.assertIn(f"batchd {command}", text)
-                self.assertLess(max(len(x) for x in text.splitlines()), 101)
+                self.assertLess(max(len(x) for x in text.splitlines()), 111)
 
     def test_without_a_command_it_says_what_there_is(self):
         status, out, err = self.program()

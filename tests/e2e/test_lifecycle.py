@@ -6,7 +6,7 @@ import threading
 import time
 
 import checker
-from harness import E2E, chat_lines
+from harness import SLOWER, E2E, chat_lines
 from upstream import Upstream, ok
 
 
@@ -233,7 +233,8 @@ class Resources(E2E):
         baseline = checker.Baseline(daemon.proc.pid)
         for _ in range(8):
             self.finished(daemon, daemon.api.submit(data), data)
-        baseline.check(fds=16)
+        # A sanitizer keeps freed memory for a while; then only the rest can be told.
+        baseline.check(fds=16, rss=0.10 if SLOWER == 1 else 10)
 
     def test_hundreds_of_pollers_and_silent_connections_do_not_stop_the_work(self):
         import socket

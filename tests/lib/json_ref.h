@@ -376,7 +376,7 @@ static bool ref_says(struct str text, size_t at, size_t end, struct buf *dst)
     return whole;
 }
 
-/* --- The comparison that tests and fuzzing share: NULL, or what differs ----------------
+/* --- The comparison that tests and fuzzing share: NULL, or what differs -------------
  */
 
 static const char *ref_compare_strings(struct str text, const struct ref *v)

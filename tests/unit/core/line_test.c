@@ -327,8 +327,7 @@ TEST(no_url_leads_out_of_the_list)
         "\"/v1/chat%2Fcompletions\"",
         "\"/v1/chat/\\u0441ompletions\"",
         "\"\xef\xbc\x8fv1/chat/completions\"",
-        "\"/v1/chat\xe2\x81\x84"
-        "completions\"",
+        "\"/v1/chat\xe2\x81\x84models\"",
         "\"/v1/chat/completions\\ud800\"",
         "\"file:///etc/passwd\"",
         "\"/v1/chat\"",

@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-/* --- Doubles -------------------------------------------------------------------------
+/* --- Doubles ------------------------------------------------------------------------
  */
 
 /* Takes the place of the store's index: keeps what it is given. */
@@ -119,8 +119,7 @@ static void expect(struct run *r, const char *text, const char *faults)
     "\",\"method\":\"POST\",\"url\":\"/v1/embeddings\",\"body\":{"                       \
     "\"input\":" in "}}\n"
 
-/* --- Good files
- * -------------------------------------------------------------------------- */
+/* --- Good files --------------------------------------------------------------------- */
 
 TEST(a_good_file_makes_an_index_of_all_its_requests)
 {
@@ -165,8 +164,7 @@ TEST(everything_optional_may_be_missing)
     EQ_INT(out.faults, 2);
 }
 
-/* --- Faults
- * ------------------------------------------------------------------------------- */
+/* --- Faults ------------------------------------------------------------------------- */
 
 TEST(every_bad_line_is_told_with_its_number)
 {
@@ -279,8 +277,7 @@ TEST(the_default_limits_are_those_of_the_api)
     run_done(&r);
 }
 
-/* --- custom_id
- * ------------------------------------------------------------------------------ */
+/* --- custom_id ---------------------------------------------------------------------- */
 
 TEST(the_same_custom_id_is_found_however_it_is_written)
 {
@@ -446,8 +443,42 @@ TEST_SLOW(a_million_lines_take_little_memory, 60)
 #endif
 }
 
-/* --- Models
- * --------------------------------------------------------------------------------- */
+#define HOLE (5ull << 30)
+
+/* Five gigabytes of one line that is too long, and two good ones behind it. */
+static enum rc read_hole(void *ctx, char *dst, size_t cap, uint64_t off, size_t *ret_n)
+{
+    struct str tail = *(const struct str *)ctx;
+    uint64_t size = HOLE + tail.n;
+    size_t n = off < size ? (size_t)u64_min(cap, size - off) : 0;
+
+    if (off < HOLE) {
+        n = (size_t)u64_min(n, HOLE - off);
+        memset(dst, 'x', n);
+    } else if (n) {
+        memcpy(dst, tail.p + (off - HOLE), n);
+    }
+    *ret_n = n;
+    return RC_OK;
+}
+
+TEST_SLOW(duplicates_are_found_behind_four_gigabytes, 60)
+{
+    struct str tail = STR("\n" LN("a") LN("b") LN("\\u0061"));
+    struct run r;
+
+    run_init(&r);
+    r.rules.max_bytes = HOLE * 2;
+    r.rules.max_line_bytes = 1000;
+    EQ_RC(intake_scan(read_hole, &tail, HOLE + tail.n, &r.rules, NULL, note, &r.faults,
+                      NULL, &r.out, &r.e),
+          RC_OK);
+    EQ_STR(buf_peek(&r.faults),
+           STR("1:line_too_long:-,4:duplicate_custom_id:custom_id,"));
+    run_done(&r);
+}
+
+/* --- Models ------------------------------------------------------------------------- */
 
 static bool known(void *ctx, struct str model)
 {
@@ -547,8 +578,7 @@ TEST(any_endpoint_is_that_of_the_first_good_line)
     run_done(&r);
 }
 
-/* --- What goes wrong
- * -------------------------------------------------------------------------- */
+/* --- What goes wrong ---------------------------------------------------------------- */
 
 static struct str long_text(struct buf *b)
 {
@@ -637,8 +667,7 @@ TEST(an_index_that_fails_fails_the_scan)
     run_done(&r);
 }
 
-/* --- The errors object
- * ---------------------------------------------------------------------- */
+/* --- The errors object -------------------------------------------------------------- */
 
 static struct json_val parse(const char *json)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * All of json_test once more with the code that machines without SSE2 run: the sources
- * are taken in here, so that nothing of the archive's build is linked.
+ * All of json_test and json_value_test once more with the code that machines without SSE2
+ * run: the sources are taken in here, so that nothing of the archive's build is linked.
  */
 #define SCAN_PORTABLE
 #include "src/json/json.c"
@@ -11,3 +11,4 @@
 #include "src/json/scan.c"
 
 #include "tests/unit/json/json_test.c"
+#include "tests/unit/json/json_value_test.c"
