@@ -378,8 +378,7 @@ struct engine *engine_free(struct engine *g)
         return NULL;
     atomic_store(&g->stopping, true);
     if (g->thread) {
-        if (!g->drained)
-            engine_drain(g, 0);
+        engine_drain(g, 0); /* at once when it is drained already */
         loop_stop(g->loop);
         pthread_join(g->thread, NULL);
     }
