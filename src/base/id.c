@@ -4,6 +4,9 @@
 #include <errno.h>
 #include <sys/random.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 static const char hex[] = "0123456789abcdef";
 
 void random_bytes(void *p, size_t n)
@@ -77,19 +80,16 @@ static uint64_t mix(uint64_t x)
 
 /*
  * The low half is a bijection of seed + item: within a batch no two items collide.  The
- * seed is read off the batch id's text, so an id not made by id_make works too.
+ * seed is a hash of the batch id's text, so an id not made by id_make works too.
  */
 void id_request(const struct id *batch, uint32_t item, char ret_hex[33])
 {
-    uint64_t seed[2] = {0x9e3779b97f4a7c15u, 0x6a09e667f3bcc909u};
+    size_t n = strlen(batch->z);
+    uint64_t half[2];
     uint8_t raw[16];
 
-    for (const char *c = batch->z; *c; c++) {
-        seed[0] = mix(seed[0] ^ (uint8_t)*c);
-        seed[1] = mix(seed[1] + seed[0]);
-    }
-    seed[1] = mix(seed[1] + item);
-    seed[0] = mix(seed[0] ^ seed[1]);
-    memcpy(raw, seed, sizeof raw);
+    half[1] = mix(XXH3_64bits(batch->z, n) + item);
+    half[0] = mix(XXH3_64bits_withSeed(batch->z, n, 1) ^ half[1]);
+    memcpy(raw, half, sizeof raw);
     put_hex(ret_hex, raw, sizeof raw);
 }

@@ -40,9 +40,10 @@ static enum rc grow(struct walk *w, size_t n, struct err *e)
         return RC_OK;
     n = (size_t)u64_max(n, u64_min(WINDOW, w->end - w->at));
     p = mem_resize(w->win, n);
-    if (!p)
-        return err_set(e, RC_NOMEM, "no memory for a record of %zu bytes in '%s'", n,
-                       w->path);
+    if (!p) {
+        err_set(e, RC_NOMEM, "no memory for a record of %zu bytes in '%s'", n, w->path);
+        return RC_NOMEM;
+    }
     w->win = p;
     w->win_cap = n;
     return RC_OK;
@@ -68,8 +69,10 @@ static enum rc need(struct walk *w, size_t n, uint8_t **ret, struct err *e)
         rc = fs_pread(w->fd, w->win + keep, want, w->at + keep, &got, w->path, e);
         if (rc != RC_OK)
             return rc;
-        if (got < want)
-            return err_set(e, RC_IO, "'%s' became shorter while it was read", w->path);
+        if (got < want) {
+            err_set(e, RC_IO, "'%s' became shorter while it was read", w->path);
+            return RC_IO;
+        }
         w->win_n += got;
     }
     *ret = w->win + (w->at - w->win_off);
@@ -80,7 +83,7 @@ static enum rc need(struct walk *w, size_t n, uint8_t **ret, struct err *e)
 static enum rc take(struct walk *w, struct walk_rec *ret, struct err *e)
 {
     struct frame f;
-    uint8_t *p = NULL;
+    uint8_t *p;
     size_t n;
     enum rc rc = need(w, FRAME_FIXED, &p, e);
 
@@ -110,7 +113,7 @@ static enum rc resync(struct walk *w, struct err *e)
 {
     w->at++;
     while (w->end - w->at >= FRAME_FIXED) {
-        uint8_t *p = NULL, *hit;
+        uint8_t *p, *hit;
         size_t n;
         enum rc rc = need(w, FRAME_FIXED, &p, e);
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #define STATEMENTS        48u
 #define CHECKPOINT_FRAMES 1000                 /* 4 MB of WAL: SQLite's own default */
@@ -214,22 +215,68 @@ static enum rc check_pages(sqlite3 *db, uint64_t bytes, struct err *e)
 }
 
 /* Makes the file when it is not there, and its name durable. */
-static enum rc make_file(const char *path, uint64_t *ret_bytes, struct err *e)
+static enum rc make_file(const char *path, const char *dir, uint64_t *ret_bytes,
+                         struct err *e)
 {
-    const char *slash = strrchr(path, '/');
-    char dir[FS_PATH_CAP] = ".";
     int fd = -1;
-    enum rc rc = RC_OK;
+    enum rc rc = fs_open(path, O_RDWR | O_CREAT, 0600, &fd, e);
 
-    if (slash)
-        rc = str_fmt(dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path),
-                     path);
-    if (rc == RC_OK)
-        rc = fs_open(path, O_RDWR | O_CREAT, 0600, &fd, e);
     if (rc == RC_OK)
         rc = fs_size(fd, ret_bytes, path, e);
     fs_close(&fd);
     return rc == RC_OK ? fs_sync_dir(dir, e) : rc;
+}
+
+static enum rc copy_bytes(const char *from, int out, const char *to, struct err *e)
+{
+    size_t cap = (size_t)1 << 20, n = cap;
+    char *buf = mem_alloc(cap);
+    uint64_t at = 0;
+    int in = -1;
+    enum rc rc = fs_open(from, O_RDONLY, 0, &in, e);
+
+    for (; rc == RC_OK && n == cap; at += n) {
+        rc = fs_pread(in, buf, cap, at, &n, from, e);
+        if (rc == RC_OK)
+            rc = fs_pwrite(out, buf, n, at, to, e);
+    }
+    fs_close(&in);
+    mem_free(buf);
+    return rc;
+}
+
+/*
+ * A log is there only after a stop that was not in order, and when a failed sync was the
+ * reason, parts of it may be in the page cache alone.  SQLite would play all of it into
+ * the database; a power cut soon after would leave the shorter log of the disk beside
+ * that database, and playing that one turns some pages back and others not.  So the log
+ * becomes a new file first, which is on disk as it is read.
+ */
+static enum rc renew_log(const char *path, const char *dir, struct err *e)
+{
+    char log[FS_PATH_CAP], tmp[FS_PATH_CAP];
+    int out = -1;
+    enum rc rc;
+
+    if (str_fmt(log, sizeof log, "%s-wal", path) != RC_OK ||
+        str_fmt(tmp, sizeof tmp, "%s.tmp", log) != RC_OK)
+        return err_set(e, RC_LIMIT, "the path '%.200s' is too long", path);
+    if (access(log, F_OK) < 0)
+        return RC_OK;
+    rc = fs_open(tmp, O_WRONLY | O_CREAT | O_TRUNC, 0600, &out, e);
+    if (rc == RC_OK)
+        rc = copy_bytes(log, out, tmp, e);
+    if (rc == RC_OK)
+        rc = fs_sync(out, tmp, e);
+    if (rc == RC_OK)
+        rc = fs_close_checked(&out, tmp, e);
+    if (rc == RC_OK)
+        rc = fs_rename(tmp, log, e);
+    if (rc == RC_OK)
+        return fs_sync_dir(dir, e);
+    fs_close(&out);
+    IGNORE(fs_unlink(tmp, NULL)); /* the first failure is the one to tell */
+    return rc;
 }
 
 static enum rc open_file(struct conn *c, const char *path, struct err *e)
@@ -252,9 +299,18 @@ static enum rc open_file(struct conn *c, const char *path, struct err *e)
 enum rc conn_open(const char *path, struct conn **ret, struct err *e)
 {
     struct conn *c = mem_new(struct conn);
+    const char *slash = strrchr(path, '/');
+    char dir[FS_PATH_CAP] = ".";
     uint64_t bytes = 0;
-    enum rc rc = make_file(path, &bytes, e);
+    enum rc rc = RC_OK;
 
+    if (slash)
+        rc = str_fmt(dir, sizeof dir, "%.*s", slash == path ? 1 : (int)(slash - path),
+                     path);
+    if (rc == RC_OK)
+        rc = make_file(path, dir, &bytes, e);
+    if (rc == RC_OK)
+        rc = renew_log(path, dir, e);
     if (rc == RC_OK)
         rc = open_file(c, path, e);
     if (rc == RC_OK)

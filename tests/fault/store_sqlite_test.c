@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* link: -Wl,--wrap=fsync */
 /*
  * The ledger over a file system (a VFS of SQLite) whose n-th write, sync or truncation
  * fails: a full disk is survived, everything else ends the store for good, and what was
@@ -8,12 +9,21 @@
 #include "store/store.h"
 #include "tests/lib/t.h"
 
+#include <poll.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+
+/* The directory's; of the files SQLite's own calls count, below. */
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+    (void)fd;
+    return 0;
+}
 
 /* ---- a VFS that fails ---------------------------------------------------------------*/
 
@@ -23,6 +33,7 @@ static unsigned fault_at, fault_times; /* the fault_at-th call fails, and so man
 static int fault_code;                 /* an extended error code */
 static bool fault_hit;
 
+static bool slow_sync;
 static bool fail_database_sync; /* that of the database, not that of its log */
 
 struct faulty {
@@ -73,6 +84,8 @@ static int f_truncate(sqlite3_file *f, sqlite3_int64 n)
 static int f_sync(sqlite3_file *f, int flags)
 {
     (void)flags;
+    if (slow_sync)
+        poll(NULL, 0, 3); /* ms, as a real disk: requests gather meanwhile */
     if (fail_database_sync && ((struct faulty *)(void *)f)->database)
         return SQLITE_IOERR_FSYNC;
     return fault_now(true) ? SQLITE_IOERR_FSYNC : SQLITE_OK; /* quick: never a real one */
@@ -400,6 +413,72 @@ TEST(while_the_disk_is_full_every_change_is_refused_and_reads_go_on)
     arm(0, 0, 0);
     for (unsigned i = 0; i < 8; i++)
         EQ_RC(s->ops->batch_add(s->self, &x[i].b, NULL), RC_OK);
+    store_close(s);
+}
+
+struct group {
+    struct store *s;
+    struct id batch; /* finalizing */
+    bool good;
+    struct id outputs[20];
+};
+
+/* Good changes, or moves that fail after their first row went in. */
+static void *change_many(void *arg)
+{
+    struct group *g = arg;
+
+    for (unsigned i = 0; i < COUNTOF(g->outputs); i++) {
+        struct file_rec out = {.id = id_make(ID_FILE), .purpose = "batch_output"},
+                        taken = {.id = input, .purpose = "batch_output"};
+        struct batch_change change = {.output = &out, .error = &taken};
+
+        g->outputs[i] = out.id;
+        if (g->good)
+            EQ_RC(g->s->ops->file_add(g->s->self, &out, NULL), RC_OK);
+        else
+            EQ_RC(g->s->ops->batch_move(g->s->self, g->batch.z, BATCH_EV_PUBLISHED, 5,
+                                        &change, NULL, NULL),
+                  RC_INVALID);
+    }
+    return NULL;
+}
+
+TEST(a_change_that_fails_in_a_group_leaves_nothing_behind_and_hurts_no_other)
+{
+    struct file_rec f = {.id = id_make(ID_FILE), .purpose = "batch", .created_at = 1};
+    struct group g[6];
+    pthread_t t[6];
+    struct store *s;
+
+    install_vfs();
+    arm(0, 0, 0);
+    s = open_ok("ledger.db");
+    input = f.id;
+    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    for (unsigned i = 0; i < 6; i++) {
+        struct batch b = {.id = id_make(ID_BATCH),
+                          .input_file = input,
+                          .created_at = 5,
+                          .status = BATCH_FINALIZING};
+
+        EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_OK);
+        g[i] = (struct group){.s = s, .batch = b.id, .good = i % 2};
+    }
+    slow_sync = true;
+    for (unsigned i = 0; i < 6; i++)
+        EQ_INT(pthread_create(&t[i], NULL, change_many, &g[i]), 0);
+    for (unsigned i = 0; i < 6; i++)
+        EQ_INT(pthread_join(t[i], NULL), 0);
+    slow_sync = false;
+    for (unsigned i = 0; i < 6; i++) {
+        for (unsigned k = 0; k < COUNTOF(g[i].outputs); k++) {
+            bool known;
+
+            EQ_RC(s->ops->file_known(s->self, g[i].outputs[k].z, &known, NULL), RC_OK);
+            EQ_INT(known, g[i].good);
+        }
+    }
     store_close(s);
 }
 

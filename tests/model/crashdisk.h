@@ -40,6 +40,7 @@ int __wrap_fdatasync(int fd);
 
 #define DISK_NODES   4096
 #define DISK_ENTRIES 512
+#define DISK_PAGES   64 /* of 4 KiB: files are small here */
 
 struct disk_entry {
     char name[128];
@@ -53,6 +54,8 @@ struct disk_node {
     bool dir;
     char *bytes; /* of a file: synced */
     size_t n;
+    bool
+        lost[DISK_PAGES]; /* a failed sync gave these up: only writing them again helps */
     struct disk_entry *names; /* of a directory: synced */
     size_t n_names;
 };
@@ -144,9 +147,51 @@ static void disk_synced(int node, const char *path)
         d->names = mem_new_n(struct disk_entry, DISK_ENTRIES);
         d->n_names = disk_list(path, d->names);
     } else {
+        size_t n;
+        char *now = disk_read(node, &n);
+
+        for (size_t at = 0, page = 0; at < n; at += 4096, page++) {
+            size_t len = n - at < 4096 ? n - at : 4096, had = d->bytes ? d->n : 0;
+            size_t old = at < had ? (had - at < len ? had - at : len) : 0;
+
+            if (page >= DISK_PAGES || !d->lost[page])
+                continue;
+            memset(now + at, 0, len);
+            if (old)
+                memcpy(now + at, d->bytes + at, old);
+        }
         mem_free(d->bytes);
-        d->bytes = disk_read(node, &d->n);
+        d->bytes = now;
+        d->n = n;
     }
+}
+
+/* As Linux does it: the pages count as clean from now on, though the disk has not got
+ * them. */
+static void disk_sync_failed(int node)
+{
+    struct disk_node *d = &disk_nodes[node];
+    size_t n, had = d->bytes ? d->n : 0;
+    char *now = disk_read(node, &n);
+
+    for (size_t at = 0; at < n; at++)
+        if (at >= had || now[at] != d->bytes[at]) {
+            CHECK(at / 4096 < DISK_PAGES);
+            d->lost[at / 4096] = true;
+        }
+    mem_free(now);
+}
+
+static void disk_written(int fd, off_t off, size_t n)
+{
+    struct stat st;
+
+    for (int i = 0; fstat(fd, &st) == 0 && i < disk_n_nodes; i++)
+        for (size_t page = (size_t)off / 4096;
+             disk_nodes[i].dev == st.st_dev && disk_nodes[i].ino == st.st_ino &&
+             page <= ((size_t)off + n) / 4096 && page < DISK_PAGES;
+             page++)
+            disk_nodes[i].lost[page] = false;
 }
 
 static bool disk_path(int fd, char *dst, size_t cap)
@@ -329,6 +374,8 @@ static void disk_before(void)
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t off)
 {
     disk_before();
+    if (!disk_off)
+        disk_written(fd, off, n);
     return __real_pwrite(fd, p, n, off);
 }
 
@@ -370,6 +417,8 @@ int __wrap_fsync(int fd)
     fail = disk_nodes[node].dir ? &disk_fail_dir_sync : &disk_fail_sync;
     if (*fail) {
         *fail = false;
+        if (!disk_nodes[node].dir)
+            disk_sync_failed(node);
         errno = EIO;
         return -1;
     }

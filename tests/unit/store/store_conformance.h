@@ -79,6 +79,8 @@ static void c_same_batch(const struct batch *got, const struct batch *want)
     EQ_INT(got->status, want->status);
     EQ_INT(got->expiring, want->expiring);
     EQ_INT(got->has_usage, want->has_usage);
+    EQ_INT(got->input_missing, want->input_missing);
+    EQ_INT(got->output_expires_after, want->output_expires_after);
     EQ_Z(got->window, want->window);
     EQ_INT(got->created_at, want->created_at);
     EQ_INT(got->in_progress_at, want->in_progress_at);
@@ -349,6 +351,7 @@ TEST(a_batch_is_got_as_it_was_added_also_after_reopening)
     b.cancelling_at = 7;
     b.cancelled_at = 8;
     b.counts = (struct batch_counts){UINT32_MAX, 9, 10};
+    b.output_expires_after = 86400;
     b.has_usage = true;
     b.usage = (struct usage){UINT64_MAX, 0, 1, 2, (uint64_t)1 << 63};
     b.model = some_model;
@@ -399,6 +402,11 @@ TEST(a_batch_remembers_whether_its_input_stood_when_it_was_made)
     batch_done(&got);
     EQ_RC(s->ops->batch_get(s->self, late.id.z, &got, NULL), RC_OK);
     OK(got.input_missing);
+    batch_done(&got);
+    /* A move does not ask again: it stays as it was. */
+    EQ_RC(s->ops->batch_move(s->self, early.id.z, BATCH_EV_CANCEL, 9, NULL, &got, NULL),
+          RC_OK);
+    OK(!got.input_missing);
     batch_done(&got);
     store_close(s);
 }
