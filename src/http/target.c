@@ -124,7 +124,8 @@ static bool has(const char *const *lines, const char *name)
     return false;
 }
 
-/* Lines end in NUL in the buffer, one behind the other; those of POST only come first. */
+/* Lines end in NUL in the buffer, one behind the other; those of large POSTs, then of
+ * POSTs only come first. */
 struct lines {
     struct buf text;
     unsigned n, n_post;
@@ -143,9 +144,9 @@ static enum rc collect(struct lines *l, const struct http_target_opts *o,
 {
     enum rc rc = RC_OK;
 
+    add(l, "Expect:", ""); /* no line: libcurl would wait for 100 Continue over 1 MB */
     if (!has(o->headers, "Content-Type"))
         add(l, "Content-Type: application/json", "");
-    add(l, "Expect:", ""); /* no line: libcurl would wait for 100 Continue over 1 MB */
     l->n_post = l->n;
     if (!has(o->headers, "Accept"))
         add(l, "Accept: application/json", "");
@@ -173,7 +174,8 @@ static void chain(struct http_target *t, const struct lines *l)
         t->nodes[i].next = i + 1 < l->n ? &t->nodes[i + 1] : NULL;
         p += strlen(p) + 1;
     }
-    t->post = &t->nodes[0];
+    t->post_large = &t->nodes[0];
+    t->post = l->n > 1 ? &t->nodes[1] : NULL;
     t->get = l->n_post < l->n ? &t->nodes[l->n_post] : NULL;
 }
 
