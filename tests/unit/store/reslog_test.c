@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* link: -Wl,--wrap=fsync,--wrap=fdatasync */
 #include "base/crc.h"
 #include "base/fsio.h"
 #include "base/mem.h"
@@ -13,6 +14,22 @@
 #include <unistd.h>
 
 #define ITEMS 100000u
+
+/* Thousands of logs are opened here; what syncs are for is tested in tests/model. */
+int __wrap_fsync(int fd);
+int __wrap_fdatasync(int fd);
+
+int __wrap_fsync(int fd)
+{
+    (void)fd;
+    return 0;
+}
+
+int __wrap_fdatasync(int fd)
+{
+    (void)fd;
+    return 0;
+}
 
 static const struct id batch = {"batch_0123456789abcdef0123456789abcdef"};
 
