@@ -27,7 +27,7 @@ TEST(a_post_is_sent_with_the_targets_headers_and_the_calls_id_and_body)
     snprintf(want, sizeof want,
              "POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n"
              "X-Request-Id: req-1\r\nContent-Type: application/json\r\n"
-             "Accept: application/json\r\nUser-Agent: test/1\r\n"
+             "User-Agent: test/1\r\n"
              "Authorization: Bearer sk-test\r\nX-Team: blue\r\nOpenAI-Beta: a, b\r\n"
              "Content-Length: 7\r\n\r\n{\"a\":1}",
              w.server.port);
