@@ -5,6 +5,7 @@
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* A descriptor of libcurl's; there is one for each number, and it is kept. */
@@ -105,22 +106,49 @@ static void listen_to(struct sock *s)
         hub->deaf(hub, s->ride, &e);
 }
 
+static bool is_internet(int fd)
+{
+    struct sockaddr_storage a;
+    socklen_t n = sizeof a;
+
+    return getsockname(fd, (struct sockaddr *)&a, &n) == 0 &&
+           (a.ss_family == AF_INET || a.ss_family == AF_INET6);
+}
+
 /* libcurl waits for a byte only where a connection stands.  One that never stood it
- * closes without a word. */
+ * closes without a word, and its number may by now be one of the resolver's. */
 static void stands(struct sock *s)
 {
-    if (!s->opened || s->connection)
+    if (!s->opened || s->connection || !is_internet(s->fd))
         return;
     s->connection = true;
     s->lane->connections++;
     s->hub->connections++;
 }
 
+static void is_gone(struct sock *s)
+{
+    deafen(s);
+    if (s->connection) {
+        s->lane->connections--;
+        s->hub->connections--;
+    }
+    s->connection = s->opened = false;
+}
+
+static void on_nudge(void *ctx, usec_t now);
+
+/* An attempt to connect that failed. */
+static void is_over(struct lane *lane, struct sock *s)
+{
+    list_del(&s->ride->_stalled);
+    list_add_tail(&lane->stalled, &s->ride->_stalled);
+    loop_timer_set(lane->hub->loop, &lane->nudge, 0, on_nudge, lane);
+}
+
 /* Connections stay registered while they are idle: to leave and join epoll for every
  * request costs two system calls.  Not so the descriptors that libcurl closes behind our
  * back. */
-static void on_nudge(void *ctx, usec_t now);
-
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *unused)
 {
     struct lane *lane = ctx;
@@ -130,11 +158,8 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *un
     if (what == CURL_POLL_REMOVE) {
         if (s->want)
             s->ride->fd = -1;
-        if (s->want && s->opened && !s->connection) {
-            list_del(&s->ride->_stalled);
-            list_add_tail(&lane->stalled, &s->ride->_stalled);
-            loop_timer_set(lane->hub->loop, &lane->nudge, 0, on_nudge, lane);
-        }
+        if (s->want && s->opened && !s->connection)
+            is_over(lane, s);
         s->want = 0;
         if (!s->connection)
             deafen(s);
@@ -159,8 +184,7 @@ void lane_opened(struct ride *r, int fd)
 {
     struct sock *s = sock_of(r->lane->hub, fd);
 
-    CHECK(!s->connection);
-    deafen(s);
+    is_gone(s);
     s->opened = true;
     s->lane = r->lane;
     if (s->want) {
@@ -184,12 +208,7 @@ int hub_close_socket(void *ctx, curl_socket_t fd)
     struct hub *hub = ctx;
     struct sock *s = sock_of(hub, fd);
 
-    deafen(s);
-    if (s->connection) {
-        s->lane->connections--;
-        hub->connections--;
-    }
-    s->connection = s->opened = false;
+    is_gone(s);
     s->want = 0;
     return close(fd);
 }
@@ -311,7 +330,9 @@ static void lane_free(struct lane *lane)
 {
     CHECK(lane->calls == 0);
     curl_multi_cleanup(lane->multi); /* closes its connections: hub_close_socket() */
-    CHECK(lane->connections == 0);
+    for (size_t i = 0; lane->connections && i < lane->hub->_n_socks; i++)
+        if (lane->hub->_socks[i] && lane->hub->_socks[i]->lane == lane)
+            is_gone(lane->hub->_socks[i]); /* one that was closed without a word */
     loop_timer_clear(lane->hub->loop, &lane->timer);
     loop_timer_clear(lane->hub->loop, &lane->nudge);
     list_del(&lane->link);
