@@ -53,12 +53,14 @@ static enum rc grow(struct buf *b, size_t need)
 
 enum rc buf_reserve(struct buf *b, size_t n, char **ret_p)
 {
-    if (b->_rc != RC_OK)
-        return b->_rc;
-    if (n > b->_max || b->n > b->_max - n)
-        return b->_rc = RC_LIMIT;
-    if (b->n + n + 1 > b->_cap && grow(b, b->n + n) != RC_OK)
-        return b->_rc;
+    enum rc rc = b->_rc;
+
+    if (rc == RC_OK && (n > b->_max || b->n > b->_max - n))
+        rc = b->_rc = RC_LIMIT;
+    if (rc == RC_OK && b->n + n + 1 > b->_cap)
+        rc = grow(b, b->n + n);
+    if (rc != RC_OK)
+        return rc;
     *ret_p = b->p + b->n;
     return RC_OK;
 }

@@ -203,7 +203,7 @@ enum rc fs_replace(const char *dir, const char *name, const void *p, size_t n,
 
 enum rc fs_slurp(const char *path, size_t max, char **ret, size_t *ret_n, struct err *e)
 {
-    uint64_t size;
+    uint64_t size = 0;
     size_t n = 0;
     char *p = NULL;
     int fd = -1;

@@ -119,6 +119,8 @@ static void stands(struct sock *s)
 /* Connections stay registered while they are idle: to leave and join epoll for every
  * request costs two system calls.  Not so the descriptors that libcurl closes behind our
  * back. */
+static void on_nudge(void *ctx, usec_t now);
+
 static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *unused)
 {
     struct lane *lane = ctx;
@@ -128,6 +130,11 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *un
     if (what == CURL_POLL_REMOVE) {
         if (s->want)
             s->ride->fd = -1;
+        if (s->want && s->opened && !s->connection) {
+            list_del(&s->ride->_stalled);
+            list_add_tail(&lane->stalled, &s->ride->_stalled);
+            loop_timer_set(lane->hub->loop, &lane->nudge, 0, on_nudge, lane);
+        }
         s->want = 0;
         if (!s->connection)
             deafen(s);
@@ -146,8 +153,8 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *un
 }
 
 /* When an attempt to connect fails, its descriptor is closed without a word, and that of
- * the next attempt may have the same number.  libcurl then sees no change and does not
- * ask for events again; but epoll has forgotten the number when it was closed. */
+ * the next attempt may have the same number.  A libcurl that makes both in one go sees no
+ * change and does not ask for events again; but epoll has forgotten the number. */
 void lane_opened(struct ride *r, int fd)
 {
     struct sock *s = sock_of(r->lane->hub, fd);
@@ -206,6 +213,27 @@ static void on_timer(void *ctx, usec_t now)
     struct hub *hub = lane->hub;
 
     (void)now;
+    lane_act(lane, CURL_SOCKET_TIMEOUT, 0);
+    take_ended(hub);
+}
+
+/* When an attempt to connect fails, libcurl 7.88 goes on to the next address only when it
+ * is called again, and does not ask for that.  To pause a transfer and to go on with it
+ * is the way there is to have it called; where it goes on already, this changes nothing.
+ */
+static void on_nudge(void *ctx, usec_t now)
+{
+    struct lane *lane = ctx;
+    struct hub *hub = lane->hub;
+    struct list *it;
+
+    (void)now;
+    while ((it = list_pop(&lane->stalled))) {
+        CURL *easy = list_entry(it, struct ride, _stalled)->easy;
+
+        curl_easy_pause(easy, CURLPAUSE_RECV); /* refused when it is over: fine */
+        curl_easy_pause(easy, CURLPAUSE_CONT);
+    }
     lane_act(lane, CURL_SOCKET_TIMEOUT, 0);
     take_ended(hub);
 }
@@ -270,6 +298,7 @@ static void lane_new(struct hub *hub, struct lanes *of)
     lane->hub = hub;
     list_init(&lane->due);
     list_init(&lane->idle);
+    list_init(&lane->stalled);
     list_add_head(&of->room, &lane->link);
     CHECK(curl_multi_setopt(m, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK);
     CHECK(curl_multi_setopt(m, CURLMOPT_SOCKETDATA, lane) == CURLM_OK);
@@ -284,6 +313,7 @@ static void lane_free(struct lane *lane)
     curl_multi_cleanup(lane->multi); /* closes its connections: hub_close_socket() */
     CHECK(lane->connections == 0);
     loop_timer_clear(lane->hub->loop, &lane->timer);
+    loop_timer_clear(lane->hub->loop, &lane->nudge);
     list_del(&lane->link);
     list_del(&lane->due);
     list_del(&lane->idle);
@@ -304,6 +334,7 @@ void lane_join(struct lanes *ls, struct hub *hub, struct ride *r)
         list_add_tail(&ls->full, &lane->link);
     }
     r->lane = lane;
+    list_init(&r->_stalled);
 }
 
 /* The lane that was full goes first: calls gather in few lanes, the others run dry. */
@@ -312,6 +343,7 @@ void lane_leave(struct ride *r)
     struct lane *lane = r->lane;
 
     curl_multi_remove_handle(lane->multi, r->easy); /* not there, if it never started */
+    list_del(&r->_stalled);
     r->lane = NULL;
     if (lane->calls-- == lane->of->size) {
         list_del(&lane->link);

@@ -440,7 +440,7 @@ static enum rc find_boundary(struct str v, struct str *ret)
     while ((rc = take_param(&v, &q)) == RC_OK)
         if (str_ieq(q.name, STR("boundary")) && set_once(&boundary, q.value) != RC_OK)
             return RC_INVALID;
-    if (rc != RC_NOTFOUND || !boundary_ok(boundary))
+    if (rc != RC_NOTFOUND || !boundary.p || !boundary_ok(boundary))
         return RC_INVALID;
     *ret = boundary;
     return RC_OK;

@@ -119,6 +119,7 @@ static enum rc resync(struct walk *w, struct err *e)
 
         if (rc != RC_OK)
             return rc;
+        CHECK(p);
         n = (size_t)(w->win_off + w->win_n - w->at);
         hit = memmem(p, n, FRAME_MAGIC, FRAME_MAGIC_LEN);
         if (hit) {

@@ -225,16 +225,16 @@ class Resources(E2E):
 
     def test_descriptors_memory_and_threads_return_to_their_baseline(self):
         sim = self.sim("--fault", "500=3%,reset=2%")
-        daemon = self.serve(sim.url, flags=["--max-attempts", "20"])
+        # Few connections to the upstream: how many of them are open is a matter of chance.
+        daemon = self.serve(sim.url, flags=["--max-attempts", "20", "--max-inflight", "4"])
         data = chat_lines(1500)
         for _ in range(3):
             self.finished(daemon, daemon.api.submit(data), data)
-        # What is kept for the next call (connections to the upstream) is part of the baseline.
         baseline = checker.Baseline(daemon.proc.pid)
         for _ in range(8):
             self.finished(daemon, daemon.api.submit(data), data)
         # A sanitizer keeps freed memory for a while; then only the rest can be told.
-        baseline.check(fds=16, rss=0.10 if SLOWER == 1 else 10)
+        baseline.check(fds=6, rss=0.10 if SLOWER == 1 else 10)
 
     def test_hundreds_of_pollers_and_silent_connections_do_not_stop_the_work(self):
         import socket

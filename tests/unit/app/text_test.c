@@ -104,8 +104,8 @@ TEST(what_is_no_batch_object_is_said_to_be_none)
         "{\"id\":7,\"status\":\"completed\"}",
         "{\"id\":\"../x\",\"status\":\"completed\",\"endpoint\":\"/v1/e\"}",
         "{\"id\":\"b1\",\"status\":\"dancing\",\"endpoint\":\"/v1/e\"}",
-        "{\"id\":\"b1\",\"status\":\"completed\",\"endpoint\":\"/v1/e\","
-        "\"output_file_id\":\"a/b\"}",
+        ("{\"id\":\"b1\",\"status\":\"completed\",\"endpoint\":\"/v1/e\","
+         "\"output_file_id\":\"a/b\"}"),
     };
     struct remote_batch b;
     struct err e;
