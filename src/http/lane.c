@@ -108,7 +108,7 @@ static void listen_to(struct sock *s)
 
 static bool is_internet(int fd)
 {
-    struct sockaddr_storage a;
+    struct sockaddr_storage a = {.ss_family = AF_UNSPEC};
     socklen_t n = sizeof a;
 
     return getsockname(fd, (struct sockaddr *)&a, &n) == 0 &&
