@@ -19,6 +19,9 @@
 #define LIMIT_ANSWER_BYTES                                                               \
     (64u << 20) /* 2,048 embeddings of 4,096 floats as text: 90 % of it */
 
+/* One result line: an answer of the size above, as a JSON string with every byte escaped. */
+#define LIMIT_RESULT (512u << 20)
+
 /* Nesting: Python's json module gives up at about 1,000; real requests stay under 30. */
 #define LIMIT_JSON_DEPTH 128
 

@@ -329,7 +329,8 @@ enum rc engine_new(const struct engine_opts *o, struct engine **ret, struct err 
     list_init(&g->free_slots);
     list_init(&g->dirty);
     list_init(&g->changed);
-    buf_init(&g->line, 6ul * g->o.max_answer + (1u << 20));
+    /* As a JSON string an answer can grow sixfold; the log takes no more than LIMIT_RESULT. */
+    buf_init(&g->line, u64_min(6ul * g->o.max_answer + (1u << 20), LIMIT_RESULT));
     pthread_mutex_init(&g->drain_lock, NULL);
     pthread_cond_init(&g->drain_cond, NULL);
     rc = build(g, e);

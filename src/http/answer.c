@@ -85,9 +85,12 @@ static void retry_after_ms(struct answer *a, struct str v)
 
 static void field(struct answer *a, struct str line)
 {
-    struct str v = line, name = str_cut(&v, ':');
+    struct str v = line, name;
 
-    switch (name.n) { /* lengths first: most lines are none of ours */
+    if (!strchr("dDrRxX", line.p[0])) /* most lines are none of ours */
+        return;
+    name = str_cut(&v, ':');
+    switch (name.n) {
     case sizeof "date" - 1:
         if (str_ieq(name, STR("date")))
             keep_text(a->date, sizeof a->date, str_trim(v));

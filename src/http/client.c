@@ -323,15 +323,33 @@ static void set_method_and_body(struct hand *h, const struct http_call *call)
     h->is_get = is_get;
 }
 
+/* False: there is no id, or it would not stay within its line. */
+static bool make_id_line(struct http_call *call)
+{
+    static const char name[] = "X-Request-Id: ";
+    char *to = call->_id_line;
+    const char *id = call->request_id;
+
+    _Static_assert(sizeof call->_id_line >= sizeof name + sizeof call->request_id,
+                   "fits");
+    memcpy(to, name, sizeof name - 1);
+    to += sizeof name - 1;
+    for (; *id > ' ' && *id <= '~'; id++)
+        *to++ = *id;
+    *to = '\0';
+    return *id == '\0' && id > call->request_id;
+}
+
 static void set_headers(struct hand *h, struct http_call *call)
 {
-    struct curl_slist *lines = h->is_get ? h->target->get : h->target->post;
-    bool plain = call->request_id[0] != '\0';
+    const struct http_target *t = h->target;
+    struct curl_slist *lines = t->post;
 
-    for (const char *p = call->request_id; *p; p++)
-        plain = plain && *p > ' ' && *p <= '~';
-    if (plain && str_fmt(call->_id_line, sizeof call->_id_line, "X-Request-Id: %s",
-                         call->request_id) == RC_OK) {
+    if (h->is_get)
+        lines = t->get;
+    else if (call->body.n > LARGE_BODY)
+        lines = t->post_large;
+    if (make_id_line(call)) {
         h->id = (struct curl_slist){.data = call->_id_line, .next = lines};
         lines = &h->id;
     }

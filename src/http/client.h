@@ -9,6 +9,9 @@
  * Owns:    connections and handles.  A call is embedded in its owner (the engine's slot)
  * and must stay put until `done` ran or http_cancel returned. Threads: the loop's thread
  * only. Errors:  all in the call's outcome; http_start itself cannot fail.
+ *
+ * Descriptors: one a connection, and two more for each 16 calls in flight.  The program
+ * must ignore SIGPIPE, which writing to TLS may raise.
  */
 #pragma once
 

@@ -5,6 +5,7 @@
 #include <linux/sockios.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* A descriptor of libcurl's; there is one for each number, and it is kept. */
@@ -105,15 +106,44 @@ static void listen_to(struct sock *s)
         hub->deaf(hub, s->ride, &e);
 }
 
+static bool is_internet(int fd)
+{
+    struct sockaddr_storage a = {.ss_family = AF_UNSPEC};
+    socklen_t n = sizeof a;
+
+    return getsockname(fd, (struct sockaddr *)&a, &n) == 0 &&
+           (a.ss_family == AF_INET || a.ss_family == AF_INET6);
+}
+
 /* libcurl waits for a byte only where a connection stands.  One that never stood it
- * closes without a word. */
+ * closes without a word, and its number may by now be one of the resolver's. */
 static void stands(struct sock *s)
 {
-    if (!s->opened || s->connection)
+    if (!s->opened || s->connection || !is_internet(s->fd))
         return;
     s->connection = true;
     s->lane->connections++;
     s->hub->connections++;
+}
+
+static void is_gone(struct sock *s)
+{
+    deafen(s);
+    if (s->connection) {
+        s->lane->connections--;
+        s->hub->connections--;
+    }
+    s->connection = s->opened = false;
+}
+
+static void on_nudge(void *ctx, usec_t now);
+
+/* An attempt to connect that failed. */
+static void is_over(struct lane *lane, struct sock *s)
+{
+    list_del(&s->ride->_stalled);
+    list_add_tail(&lane->stalled, &s->ride->_stalled);
+    loop_timer_set(lane->hub->loop, &lane->nudge, 0, on_nudge, lane);
 }
 
 /* Connections stay registered while they are idle: to leave and join epoll for every
@@ -128,6 +158,8 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *un
     if (what == CURL_POLL_REMOVE) {
         if (s->want)
             s->ride->fd = -1;
+        if (s->want && s->opened && !s->connection)
+            is_over(lane, s);
         s->want = 0;
         if (!s->connection)
             deafen(s);
@@ -146,14 +178,13 @@ static int on_socket(CURL *easy, curl_socket_t fd, int what, void *ctx, void *un
 }
 
 /* When an attempt to connect fails, its descriptor is closed without a word, and that of
- * the next attempt may have the same number.  libcurl then sees no change and does not
- * ask for events again; but epoll has forgotten the number when it was closed. */
+ * the next attempt may have the same number.  A libcurl that makes both in one go sees no
+ * change and does not ask for events again; but epoll has forgotten the number. */
 void lane_opened(struct ride *r, int fd)
 {
     struct sock *s = sock_of(r->lane->hub, fd);
 
-    CHECK(!s->connection);
-    deafen(s);
+    is_gone(s);
     s->opened = true;
     s->lane = r->lane;
     if (s->want) {
@@ -177,12 +208,7 @@ int hub_close_socket(void *ctx, curl_socket_t fd)
     struct hub *hub = ctx;
     struct sock *s = sock_of(hub, fd);
 
-    deafen(s);
-    if (s->connection) {
-        s->lane->connections--;
-        hub->connections--;
-    }
-    s->connection = s->opened = false;
+    is_gone(s);
     s->want = 0;
     return close(fd);
 }
@@ -206,6 +232,27 @@ static void on_timer(void *ctx, usec_t now)
     struct hub *hub = lane->hub;
 
     (void)now;
+    lane_act(lane, CURL_SOCKET_TIMEOUT, 0);
+    take_ended(hub);
+}
+
+/* When an attempt to connect fails, libcurl 7.88 goes on to the next address only when it
+ * is called again, and does not ask for that.  To pause a transfer and to go on with it
+ * is the way there is to have it called; where it goes on already, this changes nothing.
+ */
+static void on_nudge(void *ctx, usec_t now)
+{
+    struct lane *lane = ctx;
+    struct hub *hub = lane->hub;
+    struct list *it;
+
+    (void)now;
+    while ((it = list_pop(&lane->stalled))) {
+        CURL *easy = list_entry(it, struct ride, _stalled)->easy;
+
+        curl_easy_pause(easy, CURLPAUSE_RECV); /* refused when it is over: fine */
+        curl_easy_pause(easy, CURLPAUSE_CONT);
+    }
     lane_act(lane, CURL_SOCKET_TIMEOUT, 0);
     take_ended(hub);
 }
@@ -270,6 +317,7 @@ static void lane_new(struct hub *hub, struct lanes *of)
     lane->hub = hub;
     list_init(&lane->due);
     list_init(&lane->idle);
+    list_init(&lane->stalled);
     list_add_head(&of->room, &lane->link);
     CHECK(curl_multi_setopt(m, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK);
     CHECK(curl_multi_setopt(m, CURLMOPT_SOCKETDATA, lane) == CURLM_OK);
@@ -282,8 +330,11 @@ static void lane_free(struct lane *lane)
 {
     CHECK(lane->calls == 0);
     curl_multi_cleanup(lane->multi); /* closes its connections: hub_close_socket() */
-    CHECK(lane->connections == 0);
+    for (size_t i = 0; lane->connections && i < lane->hub->_n_socks; i++)
+        if (lane->hub->_socks[i] && lane->hub->_socks[i]->lane == lane)
+            is_gone(lane->hub->_socks[i]); /* one that was closed without a word */
     loop_timer_clear(lane->hub->loop, &lane->timer);
+    loop_timer_clear(lane->hub->loop, &lane->nudge);
     list_del(&lane->link);
     list_del(&lane->due);
     list_del(&lane->idle);
@@ -304,6 +355,7 @@ void lane_join(struct lanes *ls, struct hub *hub, struct ride *r)
         list_add_tail(&ls->full, &lane->link);
     }
     r->lane = lane;
+    list_init(&r->_stalled);
 }
 
 /* The lane that was full goes first: calls gather in few lanes, the others run dry. */
@@ -312,6 +364,7 @@ void lane_leave(struct ride *r)
     struct lane *lane = r->lane;
 
     curl_multi_remove_handle(lane->multi, r->easy); /* not there, if it never started */
+    list_del(&r->_stalled);
     r->lane = NULL;
     if (lane->calls-- == lane->of->size) {
         list_del(&lane->link);

@@ -29,6 +29,7 @@ struct ride {
     struct lane *lane;
     int fd;       /* that libcurl waits for; -1: none */
     usec_t moved; /* when bytes last came in or could go out */
+    struct list _stalled;
 };
 
 /* What all lanes of a client share. */
@@ -59,7 +60,8 @@ struct lane {
     struct lanes *of;
     struct hub *hub;
     CURLM *multi;
-    struct loop_timer timer;
+    struct list stalled; /* rides to be nudged */
+    struct loop_timer timer, nudge;
     unsigned calls, connections;
     usec_t idle_since;
 };

@@ -124,7 +124,8 @@ static bool has(const char *const *lines, const char *name)
     return false;
 }
 
-/* Lines end in NUL in the buffer, one behind the other; those of POST only come first. */
+/* Lines end in NUL in the buffer, one behind the other; those of large POSTs, then of
+ * POSTs only come first. */
 struct lines {
     struct buf text;
     unsigned n, n_post;
@@ -138,19 +139,34 @@ static void add(struct lines *l, const char *name, const char *value)
     l->n++;
 }
 
+/*
+ * libcurl formats header lines a character at a time and looks through all of them for each
+ * name it knows, so bytes and lines are dear: two lines go as one, and what tells a server
+ * nothing is left out (callgrind: 120 instructions a byte, 2,000 a line).
+ */
+static void add_post_line(struct lines *l, const struct http_target_opts *o,
+                          const char *user_agent)
+{
+    bool agent = user_agent && *user_agent && !has(o->headers, "User-Agent");
+
+    if (has(o->headers, "Content-Type"))
+        return;
+    if (agent)
+        add(l, "Content-Type: application/json\r\nUser-Agent: ", user_agent);
+    else
+        add(l, "Content-Type: application/json", "");
+}
+
 static enum rc collect(struct lines *l, const struct http_target_opts *o,
                        const char *user_agent, struct err *e)
 {
     enum rc rc = RC_OK;
 
-    if (!has(o->headers, "Content-Type"))
-        add(l, "Content-Type: application/json", "");
     add(l, "Expect:", ""); /* no line: libcurl would wait for 100 Continue over 1 MB */
+    add_post_line(l, o, user_agent);
     l->n_post = l->n;
     if (!has(o->headers, "Accept"))
-        add(l, "Accept: application/json", "");
-    if (user_agent && *user_agent && !has(o->headers, "User-Agent"))
-        add(l, "User-Agent: ", user_agent);
+        add(l, "Accept:", ""); /* no line: an answer is JSON whatever is accepted */
     if (o->bearer && *o->bearer) {
         if (!is_plain(str_of(o->bearer)))
             return err_set(e, RC_INVALID, "a key must be printable ASCII");
@@ -173,7 +189,8 @@ static void chain(struct http_target *t, const struct lines *l)
         t->nodes[i].next = i + 1 < l->n ? &t->nodes[i + 1] : NULL;
         p += strlen(p) + 1;
     }
-    t->post = &t->nodes[0];
+    t->post_large = &t->nodes[0];
+    t->post = l->n > 1 ? &t->nodes[1] : NULL;
     t->get = l->n_post < l->n ? &t->nodes[l->n_post] : NULL;
 }
 

@@ -25,8 +25,9 @@ struct http_target {
     char *url; /* without a slash at its end */
     char *proxy;
     bool tls, insecure;
-    bool numeric;                  /* the host is an address: no names to look up */
-    struct curl_slist *get, *post; /* header lines; post goes over into get */
+    bool numeric; /* the host is an address: no names to look up */
+    struct curl_slist *get, *post, *post_large; /* header lines; each ends in the one
+                                                   before */
     struct curl_slist *nodes;
     char *lines; /* the bytes of all header lines */
     size_t lines_n;

@@ -148,7 +148,7 @@ bool frame_parse(const uint8_t *p, struct frame *ret)
     if (memcmp(p, FRAME_MAGIC, FRAME_MAGIC_LEN) != 0 || f.flags & ~FRAME_FLAGS ||
         (f.flags & FRAME_USAGE_WIDE && !(f.flags & FRAME_USAGE)) ||
         (f.kind != RESULT_OUTPUT && f.kind != RESULT_ERROR) ||
-        f.payload_n > FRAME_MAX_PAYLOAD)
+        f.payload_n > FRAME_MAX_PAYLOAD || f.generation == 0)
         return false;
     f.head_n = FRAME_FIXED + usage_bytes(f.flags);
     *ret = f;

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include "base/limits.h"
 #include "store/reslog.h"
 
 #define FRAME_HEAD_BYTES 96u /* of a segment; in every version */
@@ -23,7 +24,7 @@
 
 /* An answer of LIMIT_ANSWER_BYTES whose every byte is escaped as \u00XX is 6 times as
  * long; the round number above that. */
-#define FRAME_MAX_PAYLOAD (512u << 20)
+#define FRAME_MAX_PAYLOAD LIMIT_RESULT
 
 enum {
     FRAME_USAGE = 1,

@@ -126,45 +126,49 @@ static bool crash_renamed(int file)
         spill(after[file], fresh_log.synced ? fresh_log.synced : "", fresh_log.n);
     else if (disk[file].p)
         spill(after[file], disk[file].p, disk[file].n);
-    else
-        IGNORE(remove(after[file]) != 0); /* it may not be there */
     return true;
 }
 
-/* Sector by sector the old content or the new, and any size in between. */
-static void crash_file(int file)
+/* Size of what a power cut leaves; how: 0 old, 1 new, else anything between. */
+static size_t crash_size(unsigned how, size_t old_n, size_t now_n)
 {
-    size_t now_n, had = disk[file].p ? disk[file].n : 0, n;
-    char *now = slurp(names[file], &now_n), *out;
-    unsigned how = rnd(4);
+    if (how == 0)
+        return old_n;
+    if (how == 1)
+        return now_n;
+    if (now_n > old_n)
+        return old_n + rnd((uint32_t)(now_n - old_n) + 1);
+    return rnd(2) ? old_n : now_n; /* a truncation that did not come through */
+}
 
-    if (crash_renamed(file)) {
-        mem_free(now);
-        return;
-    }
-    IGNORE(remove(after[file]) != 0); /* it may not be there */
-    if (!disk[file].p && (!now || how == 0)) {
-        mem_free(now);
-        return;
-    }
-    n = how == 0      ? had
-        : how == 1    ? now_n
-        : now_n > had ? had + rnd((uint32_t)(now_n - had) + 1)
-                      : now_n;
-    if (now_n < had && how > 1 && rnd(2))
-        n = had; /* a truncation that did not come through */
-    out = mem_alloc(n + 1);
+/* Sector by sector the old content or the new. */
+static void crash_bytes(int file, unsigned how, const char *now, size_t now_n)
+{
+    size_t old_n = disk[file].p ? disk[file].n : 0, n = crash_size(how, old_n, now_n);
+    char *out = mem_alloc(n + 1);
+
     for (size_t at = 0; at < n; at += SECTOR) {
         size_t len = n - at < SECTOR ? n - at : SECTOR;
         bool fresh = how == 1 || (how > 1 && rnd(2));
         const char *from = fresh ? now : disk[file].p;
-        size_t from_n = fresh ? now_n : had;
+        size_t from_n = fresh ? now_n : old_n;
 
         if (from && at < from_n)
             memcpy(out + at, from + at, from_n - at < len ? from_n - at : len);
     }
     spill(after[file], out, n);
     mem_free(out);
+}
+
+static void crash_file(int file)
+{
+    size_t now_n;
+    char *now = slurp(names[file], &now_n);
+    unsigned how = rnd(4);
+
+    IGNORE(remove(after[file]) != 0); /* it may not be there */
+    if (!crash_renamed(file) && (disk[file].p || (now && how)))
+        crash_bytes(file, how, now, now_n);
     mem_free(now);
 }
 

@@ -229,7 +229,7 @@ TEST(a_directory_that_cannot_be_used_says_why_by_its_exit_code)
     expect_failure("foreign", RC_CORRUPT, EXIT_DATA_DIR);
     OK(access("foreign/letter.txt", F_OK) == 0 && access("foreign/LOCK", F_OK) != 0);
     expect_failure("no/such", RC_NOTFOUND, EXIT_DATA_DIR);
-    expect_failure("foreign/letter.txt/below", RC_IO, EXIT_DATA_DIR);
+    expect_failure("foreign/letter.txt/below", RC_INVALID, EXIT_DATA_DIR);
     close_node();
 }
 
