@@ -14,7 +14,7 @@ const char *outcome_name(enum outcome_class c)
     return names[c];
 }
 
-/* What an error status means for the line; the table is docs/operations.md's. */
+/* What an error status means for the line; docs/design.md has the table. */
 static enum outcome_class class_of_status(long status)
 {
     switch (status) {

@@ -144,4 +144,5 @@ TEST(a_line_without_an_answer_has_a_code_and_a_message)
         STR("{\"id\":\"batch_req_00112233445566778899aabbccddeeff\",\"custom_id\":\"x\","
             "\"response\":null,\"error\":{\"code\":\"batch_expired\",\"message\":\"too "
             "\\\"late\\\"\"}}\n"));
+    buf_done(&b);
 }

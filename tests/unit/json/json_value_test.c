@@ -209,12 +209,13 @@ TEST(large_objects_side_by_side_do_not_know_each_other)
     buf_done(&b);
 }
 
-TEST(many_keys_take_time_in_proportion)
+/* Half a second when every key is looked at a few times; hours, and so the test's time
+ * limit, when each is compared with all others. */
+TEST(a_million_keys_are_told_apart)
 {
     struct buf b;
     struct json_limits l = {.unique_keys = true};
     struct json_val top;
-    usec_t start = clock_mono();
 
     buf_init(&b, (size_t)64 << 20);
     many_keys(&b, 1000000, 1000000, "k");
@@ -222,9 +223,6 @@ TEST(many_keys_take_time_in_proportion)
     EQ_INT(top.count, 1000000);
     many_keys(&b, 1000000, 999999, "k");
     EQ_RC(json_read(buf_peek(&b), &l, NULL, 0, NULL, &top, NULL), RC_INVALID);
-    /* Half a second when every key is looked at a few times; hours when with each other.
-     */
-    OK(clock_mono() - start < 15 * USEC_PER_SEC);
     buf_done(&b);
 }
 
