@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/request.h"
-#include "sim/crc32.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <xxhash.h>
+#include <zlib.h>
 
 /* What the several decisions about one body are salted with, so that they differ. */
 enum { SALT_TOKENS = 0x746f6b, SALT_LATENCY = 0x6c6174 };
@@ -84,7 +84,7 @@ void sim_request_init(struct sim_request *rq, enum sim_route route, struct str b
 {
     *rq = (struct sim_request){.route = route, .body = body};
     rq->hash = XXH3_64bits_withSeed(body.p, body.n, seed);
-    rq->crc = sim_crc32(0, body.p, body.n);
+    rq->crc = (uint32_t)crc32_z(0, (const Bytef *)body.p, body.n);
 }
 
 PRINTF_FMT(4, 5)

@@ -40,7 +40,7 @@ struct sim_request {
     enum sim_route route;
     struct str body;
     uint64_t hash; /* seeded, of the body */
-    uint32_t crc;  /* sim_crc32 of the body */
+    uint32_t crc;  /* zlib's CRC-32 of the body: any language can check it */
 
     /* from here on after sim_request_read */
     struct str model;      /* a JSON string with its quotes */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/wire.h"
-#include "sim/crc32.h"
 
 #include <stdio.h>
+#include <zlib.h>
 
 #define LIT(b, text) ((void)buf_add((b), (text), sizeof(text) - 1))
 
@@ -252,7 +252,7 @@ static void body_gzip(struct buf *b, struct str body)
         (void)buf_add(b, left.p, n);
         left.p += n, left.n -= n;
     } while (left.n);
-    put_le(b, sim_crc32(0, body.p, body.n), 4);
+    put_le(b, (uint32_t)crc32_z(0, (const Bytef *)body.p, body.n), 4);
     put_le(b, body.n, 4);
 }
 

@@ -117,29 +117,13 @@ void batches_get(struct call *c)
     batch_done(&b);
 }
 
-static void reply_list(struct call *c, const struct batch *batches, size_t n, bool more)
+static const char *put_item(const void *items, size_t i, struct buf *out)
 {
-    struct json_writer w;
-    struct buf body, one;
+    const struct batch *one = (const struct batch *)items + i;
 
-    buf_init(&body, CALL_ANSWER_MAX);
-    buf_init(&one, CALL_ANSWER_MAX);
-    jw_init(&w, &body);
-    jw_open(&w, NULL, '{');
-    jw_z(&w, "object", "list");
-    jw_open(&w, "data", '[');
-    for (size_t i = 0; i < n; i++) {
-        buf_reset(&one);
-        batch_put_json(&batches[i], &one);
-        jw_raw(&w, NULL, buf_peek(&one));
-    }
-    jw_close(&w, ']');
-    jw_z(&w, "first_id", n ? batches[0].id.z : NULL);
-    jw_z(&w, "last_id", n ? batches[n - 1].id.z : NULL);
-    jw_bool(&w, "has_more", more);
-    jw_close(&w, '}');
-    buf_done(&one);
-    call_reply_json(c, &body);
+    if (out)
+        batch_put_json(one, out);
+    return one->id.z;
 }
 
 void batches_list(struct call *c)
@@ -166,7 +150,7 @@ void batches_list(struct call *c)
     else if (rc != RC_OK)
         call_fail_rc(c, rc, &e);
     else
-        reply_list(c, batches, n, more);
+        call_reply_list(c, put_item, batches, n, more);
     for (size_t i = 0; i < n; i++)
         batch_done(&batches[i]);
     mem_free(batches);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/call.h"
+#include "json/json.h"
 #include "base/limits.h"
 #include "base/log.h"
 
@@ -153,4 +154,30 @@ enum rc call_after(struct call *c, struct id *ret)
         return RC_OK;
     }
     return id_from(text, ret) == RC_OK ? RC_OK : RC_NOTFOUND;
+}
+
+void call_reply_list(struct call *c, call_item_fn *put, const void *items, size_t n,
+                     bool more)
+{
+    struct json_writer w;
+    struct buf body, one;
+
+    buf_init(&body, CALL_ANSWER_MAX);
+    buf_init(&one, CALL_ANSWER_MAX);
+    jw_init(&w, &body);
+    jw_open(&w, NULL, '{');
+    jw_z(&w, "object", "list");
+    jw_open(&w, "data", '[');
+    for (size_t i = 0; i < n; i++) {
+        buf_reset(&one);
+        put(items, i, &one);
+        jw_raw(&w, NULL, buf_peek(&one));
+    }
+    jw_close(&w, ']');
+    jw_z(&w, "first_id", n ? put(items, 0, NULL) : NULL);
+    jw_z(&w, "last_id", n ? put(items, n - 1, NULL) : NULL);
+    jw_bool(&w, "has_more", more);
+    jw_close(&w, '}');
+    buf_done(&one);
+    call_reply_json(c, &body);
 }

@@ -78,3 +78,9 @@ NODISCARD enum rc call_after(struct call *c, struct id *ret);
 size_t route_count(void);
 size_t route_number(const struct route *r);
 struct count_route route_label(size_t route);
+
+/* Puts item i as JSON (out NULL: not) and tells its id. */
+typedef const char *call_item_fn(const void *items, size_t i, struct buf *out);
+/* 200 with {"object":"list","data":[...],"first_id","last_id","has_more"} of n items. */
+void call_reply_list(struct call *c, call_item_fn *put, const void *items, size_t n,
+                     bool more);

@@ -216,29 +216,13 @@ static enum rc read_query(struct call *c, struct list_query *l, struct apierr *e
     return RC_OK;
 }
 
-static void reply_list(struct call *c, const struct file_rec *files, size_t n, bool more)
+static const char *put_item(const void *items, size_t i, struct buf *out)
 {
-    struct json_writer w;
-    struct buf body, one;
+    const struct file_rec *one = (const struct file_rec *)items + i;
 
-    buf_init(&body, CALL_ANSWER_MAX);
-    buf_init(&one, CALL_ANSWER_MAX);
-    jw_init(&w, &body);
-    jw_open(&w, NULL, '{');
-    jw_z(&w, "object", "list");
-    jw_open(&w, "data", '[');
-    for (size_t i = 0; i < n; i++) {
-        buf_reset(&one);
-        file_put_json(&files[i], &one);
-        jw_raw(&w, NULL, buf_peek(&one));
-    }
-    jw_close(&w, ']');
-    jw_z(&w, "first_id", n ? files[0].id.z : NULL);
-    jw_z(&w, "last_id", n ? files[n - 1].id.z : NULL);
-    jw_bool(&w, "has_more", more);
-    jw_close(&w, '}');
-    buf_done(&one);
-    call_reply_json(c, &body);
+    if (out)
+        file_put_json(one, out);
+    return one->id.z;
 }
 
 void files_list(struct call *c)
@@ -261,7 +245,7 @@ void files_list(struct call *c)
     else if (rc != RC_OK)
         call_fail_rc(c, rc, &e);
     else
-        reply_list(c, files, n, more);
+        call_reply_list(c, put_item, files, n, more);
     for (size_t i = 0; i < n; i++)
         file_rec_done(&files[i]);
     mem_free(files);
