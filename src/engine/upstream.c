@@ -30,8 +30,10 @@ static enum rc make_targets(struct upstream *u, const struct engine_upstream *o,
                             struct err *e)
 {
     size_t root = root_length(o->url), n = strlen(o->url);
-    struct http_target_opts t = {
-        .bearer = o->key, .proxy = o->proxy, .insecure = o->insecure};
+    struct http_target_opts t = {.bearer = o->key,
+                                 .proxy = o->proxy,
+                                 .ca_file = o->ca_file,
+                                 .insecure = o->insecure};
     struct buf url;
     enum rc rc;
 

@@ -25,7 +25,6 @@ struct http_target; /* one upstream: base URL, fixed headers, TLS; made once, sh
 
 struct http_client_opts {
     unsigned max_connections; /* kept open, over all targets; 0: 1024 */
-    const char *ca_file;      /* NULL: the system's */
     const char *user_agent;
 };
 
@@ -35,7 +34,8 @@ struct http_target_opts {
         *bearer; /* Authorization: Bearer ...; NULL or "": none.  Copied, wiped on free */
     const char *const *headers; /* more fixed header lines, NULL-terminated; NULL: none */
     const char *proxy;          /* NULL: none */
-    bool insecure;              /* do not verify TLS; only by explicit configuration */
+    const char *ca_file; /* whom to believe, also for the proxy; NULL: the system's */
+    bool insecure;       /* do not verify TLS; only by explicit configuration */
 };
 
 /* What happened, in the order in which the first true one is taken. */
@@ -88,7 +88,7 @@ NODISCARD enum rc http_client_new(struct loop *l, const struct http_client_opts 
 struct http_client *
 http_client_free(struct http_client *c); /* running calls end ABORTED */
 
-/* RC_INVALID: the URL is not http(s)://host[:port][/path] or names credentials, or a
+/* RC_NOTFOUND, RC_DENIED: the CA file cannot be read.  RC_INVALID: the URL is not http(s)://host[:port][/path] or names credentials, or a
  * header line is malformed.  POST sends Content-Type: application/json unless headers say
  * otherwise.  Not freed inside `done`; before or after its client, both is fine. */
 NODISCARD enum rc http_target_new(struct http_client *c, const struct http_target_opts *o,

@@ -3,6 +3,8 @@
 #include "base/buf.h"
 #include "base/mem.h"
 
+#include <unistd.h>
+#include <errno.h>
 #include <arpa/inet.h>
 
 /* The longest is a bearer token; JWTs of a few KiB occur, servers stop at 8 to 64. */
@@ -238,6 +240,9 @@ enum rc target_make(const struct http_target_opts *o, const char *user_agent,
     rc = set_url(t, o->base_url ? o->base_url : "", e);
     if (rc == RC_OK && o->proxy && !is_plain(str_of(o->proxy)))
         rc = err_set(e, RC_INVALID, "a proxy must be printable ASCII");
+    if (rc == RC_OK && o->ca_file && access(o->ca_file, R_OK) < 0)
+        rc = err_sys(e, rc_of_errno(errno), errno, "cannot read the CA file %s",
+                     o->ca_file);
     if (rc == RC_OK)
         rc = set_headers(t, o, user_agent, e);
     if (rc != RC_OK) {
@@ -245,6 +250,8 @@ enum rc target_make(const struct http_target_opts *o, const char *user_agent,
         return rc;
     }
     t->proxy = mem_dup(o->proxy ? o->proxy : "", str_of(o->proxy).n);
+    if (o->ca_file)
+        t->ca_file = mem_dup(o->ca_file, strlen(o->ca_file));
     *ret = t;
     return RC_OK;
 }
@@ -263,6 +270,7 @@ struct http_target *target_destroy(struct http_target *t)
     if (t->proxy)
         mem_wipe(t->proxy, strlen(t->proxy)); /* it may name a password */
     mem_free(t->proxy);
+    mem_free(t->ca_file);
     mem_free(t->url);
     mem_free(t->state);
     mem_free(t);

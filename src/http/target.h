@@ -24,6 +24,7 @@ struct http_target {
     struct target_state *state;
     char *url; /* without a slash at its end */
     char *proxy;
+    char *ca_file; /* NULL: the system's */
     bool tls, insecure;
     bool numeric; /* the host is an address: no names to look up */
     struct curl_slist *get, *post, *post_large; /* header lines; each ends in the one

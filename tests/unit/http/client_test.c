@@ -474,14 +474,19 @@ TEST(targets_that_cannot_be_are_refused_and_no_key_is_told)
 
 TEST(a_ca_file_that_is_not_there_is_told)
 {
-    struct http_client_opts o = {.ca_file = "/no/such/file"};
+    struct http_client_opts o = {.user_agent = NULL};
+    struct http_target_opts to = {.base_url = "https://127.0.0.1:1",
+                                  .ca_file = "/no/such/file"};
     struct http_client *c = NULL;
+    struct http_target *t = NULL;
     struct loop *l;
     struct err e;
 
     EQ_RC(loop_new(&l, &e), RC_OK);
-    EQ_RC(http_client_new(l, &o, &c, &e), RC_NOTFOUND);
+    EQ_RC(http_client_new(l, &o, &c, &e), RC_OK);
+    EQ_RC(http_target_new(c, &to, &t, &e), RC_NOTFOUND);
     EQ_Z(e.text, "cannot read the CA file /no/such/file: No such file or directory");
+    http_client_free(c);
     loop_free(l);
 }
 
@@ -526,7 +531,7 @@ static pid_t start_tls_server(int *port)
 
 static enum http_fate ask_tls(const char *ca_file, bool insecure, char *reason)
 {
-    struct http_client_opts o = {.ca_file = ca_file};
+    struct http_client_opts o = {.user_agent = NULL};
     struct http_call c;
     enum http_fate fate;
     struct err e;
@@ -537,6 +542,7 @@ static enum http_fate ask_tls(const char *ca_file, bool insecure, char *reason)
     snprintf(w.url, sizeof w.url, "https://127.0.0.1:%d", w.server.port);
     w.opts.base_url = w.url;
     w.opts.insecure = insecure;
+    w.opts.ca_file = ca_file;
     w.target = make_target(&w.opts);
     call_init(&c);
     c.method = "GET";
