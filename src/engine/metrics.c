@@ -35,23 +35,40 @@ static void ended(const struct engine_stats *st, struct buf *b)
                           atomic_load(&st->ended[i]));
 }
 
+/* {upstream="NAME" -- a label's value escapes what would end it (exposition format 0.0.4). */
+static void labelled(struct buf *b, const char *metric, const char *name)
+{
+    (void)buf_fmt(b, "%s{upstream=\"", metric);
+    for (; *name; name++) {
+        if (*name == '"' || *name == '\\')
+            (void)buf_char(b, '\\');
+        (void)buf_char(b, (unsigned char)*name < 0x20 ? ' ' : *name);
+    }
+    (void)buf_char(b, '"');
+}
+
 static void upstreams(const struct engine *g, struct buf *b)
 {
     static const char *const states[] = {"open", "closed", "dead", "trial"};
 
     head(b, "batchd_upstream_inflight", "gauge", "Calls in flight.");
-    for (size_t i = 0; i < g->o.n_upstreams; i++)
-        (void)buf_fmt(b, "batchd_upstream_inflight{upstream=\"%zu\"} %u\n", i,
-                      atomic_load(&g->gauges[i].inflight));
+    for (size_t i = 0; i < g->o.n_upstreams; i++) {
+        labelled(b, "batchd_upstream_inflight", upstream_name(g->ups[i]));
+        (void)buf_fmt(b, "} %u\n", atomic_load(&g->gauges[i].inflight));
+    }
     head(b, "batchd_upstream_window", "gauge", "Most calls in flight at the moment.");
-    for (size_t i = 0; i < g->o.n_upstreams; i++)
-        (void)buf_fmt(b, "batchd_upstream_window{upstream=\"%zu\"} %u\n", i,
-                      atomic_load(&g->gauges[i].window));
+    for (size_t i = 0; i < g->o.n_upstreams; i++) {
+        labelled(b, "batchd_upstream_window", upstream_name(g->ups[i]));
+        (void)buf_fmt(b, "} %u\n", atomic_load(&g->gauges[i].window));
+    }
     head(b, "batchd_upstream_state", "gauge", "1 for the state the upstream is in.");
-    for (size_t i = 0; i < g->o.n_upstreams; i++)
-        for (unsigned s = 0; s < COUNTOF(states); s++)
-            (void)buf_fmt(b, "batchd_upstream_state{upstream=\"%zu\",state=\"%s\"} %d\n",
-                          i, states[s], atomic_load(&g->gauges[i].state) == s);
+    for (size_t i = 0; i < g->o.n_upstreams; i++) {
+        for (unsigned s = 0; s < COUNTOF(states); s++) {
+            labelled(b, "batchd_upstream_state", upstream_name(g->ups[i]));
+            (void)buf_fmt(b, ",state=\"%s\"} %d\n", states[s],
+                          atomic_load(&g->gauges[i].state) == s);
+        }
+    }
 }
 
 void engine_metrics(struct engine *g, struct buf *b)
