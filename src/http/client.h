@@ -90,8 +90,8 @@ http_client_free(struct http_client *c); /* running calls end ABORTED */
 
 /* RC_NOTFOUND, RC_DENIED: the CA file cannot be read.  RC_INVALID: the URL is not
  * http(s)://host[:port][/path] or names credentials, or a header line is malformed.  POST
- * sends Content-Type: application/json unless headers say otherwise.  Not freed inside a
- * call's done. */
+ * sends Content-Type: application/json unless headers say otherwise.  Not freed inside
+ * `done`; before or after its client, both is fine. */
 NODISCARD enum rc http_target_new(struct http_client *c, const struct http_target_opts *o,
                                   struct http_target **ret, struct err *e);
 struct http_target *http_target_free(struct http_target *t); /* no call may be using it */
