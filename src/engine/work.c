@@ -110,9 +110,9 @@ void task_report(struct task *t)
 
 void engine_die(struct engine *g, const char *what, const struct err *e)
 {
-    bool first = !g->draining;
+    bool first = !g->dead;
 
-    g->draining = true;
+    g->dead = g->draining = true;
     sched_pause(g->sched, true);
     atomic_store(&g->stopping, true);
     log_error("engine.dead", "why=\"%s\" err=\"%s\"", what, e->text);

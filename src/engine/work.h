@@ -162,6 +162,7 @@ struct engine {
     size_t unsynced; /* bytes appended and not on disk, over all logs */
     bool full;       /* a commit found the disk full */
     bool draining;
+    bool dead; /* on_dead was told */
     usec_t drain_until, gauges_at;
     struct engine_stats stats;
     pthread_t thread;
