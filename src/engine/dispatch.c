@@ -262,8 +262,8 @@ static void write_result(struct engine *g, const struct slot *s, const struct ou
  * as cancelled or expired when the files are written. */
 static bool keeps(const struct slot *s, enum outcome_class cls)
 {
-    return s->live->phase == LIVE_RUN || cls == OUTCOME_DONE || cls == OUTCOME_REFUSED ||
-           cls == OUTCOME_OVERSIZE;
+    return (s->live->phase == LIVE_RUN && !s->live->busy) || cls == OUTCOME_DONE ||
+           cls == OUTCOME_REFUSED || cls == OUTCOME_OVERSIZE;
 }
 
 static void answered(struct http_call *c)

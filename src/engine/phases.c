@@ -36,12 +36,15 @@ static void at_deadline(void *ctx, usec_t now)
 {
     struct live *l = ctx;
 
-    if (l->phase != LIVE_RUN || l->engine->draining)
+    if (l->phase != LIVE_RUN || l->busy || l->engine->draining)
         return;
-    if (clock_wall_sec() < l->rec.expires_at || l->busy) {
-        arm_deadline(l, now + (l->busy ? USEC_PER_SEC : 0));
+    if (clock_wall_sec() < l->rec.expires_at) {
+        arm_deadline(l, now);
         return;
     }
+    /* Before the job has it: nothing may be sent past the deadline, and the loop must not
+     * look at l->rec while the job moves it. */
+    sched_batch_close(l->engine->sched, l->handle);
     start_job(l, NOTE_EXPIRED, expire_run);
 }
 

@@ -119,7 +119,9 @@ static enum rc open_socket(struct door *d, struct err *e)
     if (split_address(d->o.listen, host, sizeof host, port, sizeof port) != RC_OK)
         return err_set(e, RC_INVALID, "\"%s\" is not HOST:PORT, as in 127.0.0.1:8080",
                        d->o.listen);
-    gai = getaddrinfo(host, port, &hints, &found);
+    /* Always loopback (RFC 6761 6.3), also where no hosts file says so. */
+    gai = getaddrinfo(str_ieq(str_of(host), STR("localhost")) ? "127.0.0.1" : host, port,
+                      &hints, &found);
     if (gai != 0)
         return err_set(e, RC_INVALID, "cannot find the host of \"%s\": %s", d->o.listen,
                        gai_strerror(gai));

@@ -364,6 +364,28 @@ TEST(an_expired_batch_keeps_what_is_done_and_accounts_for_the_rest)
     rig_end(&r);
 }
 
+/* Lines come and go at the very moment: nothing may be sent while a job ends the batch's time
+ * (ThreadSanitizer saw the loop read what the job wrote). */
+TEST(a_batch_at_full_speed_expires_whole)
+{
+    static const char *const flags[] = {"--latency", "2ms", "--concurrency", "4", NULL};
+    struct rig r = {.o.drain_timeout = USEC_PER_SEC};
+    char *text = lines(6000);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 2);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_EXPIRED);
+    OK(b.counts.completed > 0 && b.counts.failed > 0);
+    check_lines(&r, &b, 6000);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
 TEST(a_deadline_that_passed_while_nothing_ran_is_kept_at_the_start)
 {
     static const char *const flags[] = {"--fault", "stall=1", NULL};
