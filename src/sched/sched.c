@@ -17,6 +17,7 @@ struct retry {
     uint32_t batch, item;
     uint16_t attempts; /* that counted */
     uint16_t avoid;    /* where it failed */
+    bool alone;        /* its last try: see sched_done */
 };
 
 struct upstream {
@@ -31,6 +32,7 @@ struct upstream {
     unsigned pauses;     /* pauses in a row, for doubling */
     unsigned probes;     /* unhealthy probes and failed trials in a row, likewise */
     bool probing;
+    bool alone; /* a line that may be poison is in flight: nothing else goes there */
     uint64_t done, failed;
 };
 
@@ -220,14 +222,15 @@ static unsigned up_room(struct upstream *u, usec_t now)
 
     if (u->state == SCHED_UP_CLOSED && now >= u->reopen)
         up_enter(u, SCHED_UP_OPEN, now);
-    if (u->state == SCHED_UP_CLOSED || u->state == SCHED_UP_DEAD)
+    if (u->state == SCHED_UP_CLOSED || u->state == SCHED_UP_DEAD || u->alone)
         return 0;
     window = u->state == SCHED_UP_TRIAL ? 1 : (unsigned)u->window;
     return window > u->inflight ? window - u->inflight : 0;
 }
 
-/* The smallest share of its window in use; `avoid` only when there is no other. */
-static uint16_t pick_upstream(struct sched *s, uint16_t avoid, usec_t now)
+/* The smallest share of its window in use; `avoid` only when there is no other.  idle: only
+ * one with nothing in flight. */
+static uint16_t pick_upstream(struct sched *s, uint16_t avoid, bool idle, usec_t now)
 {
     uint16_t best = NO_UPSTREAM;
     double best_share = 2;
@@ -236,7 +239,7 @@ static uint16_t pick_upstream(struct sched *s, uint16_t avoid, usec_t now)
         struct upstream *u = &s->ups[i];
         double share;
 
-        if (up_room(u, now) == 0)
+        if (up_room(u, now) == 0 || (idle && u->inflight))
             continue;
         share = u->inflight / u->window + (i == avoid ? 1 : 0);
         if (share < best_share) {
@@ -481,7 +484,8 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
 
         if (!retry && list_empty(&s->ring))
             break;
-        up = pick_upstream(s, retry ? s->heap[0].avoid : NO_UPSTREAM, now);
+        up = pick_upstream(s, retry ? s->heap[0].avoid : NO_UPSTREAM,
+                           retry && s->heap[0].alone, now);
         if (up == NO_UPSTREAM)
             break;
         if (retry) {
@@ -491,12 +495,14 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
             r = next_fresh(s);
         }
         s->ups[up].inflight++;
+        s->ups[up].alone = r.alone;
         s->batches[r.batch]->inflight++;
         out[n++] = (struct sched_ticket){.batch = r.batch,
                                          .item = r.item,
                                          .upstream = up,
                                          .attempt = r.attempts,
-                                         .sent = now};
+                                         .sent = now,
+                                         .alone = r.alone};
     }
     return n;
 }
@@ -531,6 +537,11 @@ static bool learn(struct sched *s, struct upstream *u, const struct sched_ticket
     return in_order && cls != OUTCOME_HOST;
 }
 
+/*
+ * A request that kills its server takes those beside it along, and in the end only they are
+ * left, and fail together.  So the last try of a line whose calls broke is made alone: all else
+ * waits until an upstream is idle.  What fails alone is poison; what was beside it is answered.
+ */
 enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
                               enum outcome_class cls, usec_t retry_after, usec_t now)
 {
@@ -542,6 +553,7 @@ enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
 
     CHECK(u->inflight > 0 && q->inflight > 0);
     u->inflight--;
+    u->alone = false;
     q->inflight--;
     counts = learn(s, u, t, cls, retry_after, now);
     if (is_final(cls) || q->closed)
@@ -556,7 +568,9 @@ enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
                                 .batch = t->batch,
                                 .item = t->item,
                                 .attempts = (uint16_t)attempts,
-                                .avoid = t->upstream});
+                                .avoid = t->upstream,
+                                .alone = attempts + 1 == s->o.max_attempts &&
+                                         (cls == OUTCOME_BROKEN || t->alone)});
     q->retries++;
     return SCHED_RETRY;
 }
@@ -567,6 +581,7 @@ void sched_aborted(struct sched *s, const struct sched_ticket *t, usec_t now)
 
     CHECK(s->ups[t->upstream].inflight > 0 && q->inflight > 0);
     s->ups[t->upstream].inflight--;
+    s->ups[t->upstream].alone = false;
     q->inflight--;
     if (q->closed)
         return;
@@ -574,7 +589,8 @@ void sched_aborted(struct sched *s, const struct sched_ticket *t, usec_t now)
                                 .batch = t->batch,
                                 .item = t->item,
                                 .attempts = t->attempt,
-                                .avoid = NO_UPSTREAM});
+                                .avoid = NO_UPSTREAM,
+                                .alone = t->alone});
     q->retries++;
 }
 

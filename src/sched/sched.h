@@ -16,6 +16,9 @@
  * upstream (Postfix's pseudo-cohorts) that lets a health probe and then one real call
  * through before it closes.
  *
+ * The last try of a line whose calls broke is made with nothing beside it on its upstream,
+ * so that a request that kills servers takes no other line with it.
+ *
  * A failure counts against a line only when the upstream was in order: connection
  * failures, rejects (429, 503) and whatever arrives while the breaker is open cost time,
  * never a line.
@@ -44,6 +47,7 @@ struct sched_ticket {
     uint16_t upstream; /* handle of sched_upstream_add */
     uint16_t attempt;  /* from 0: how often it was tried before */
     usec_t sent;       /* the `now` of sched_next */
+    bool alone;        /* nothing else is in flight on the upstream beside it */
 };
 
 /* What became of a ticket. */

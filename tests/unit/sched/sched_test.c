@@ -259,6 +259,37 @@ TEST(a_lone_line_that_always_fails_ends_although_its_upstream_has_no_success)
     sched_free(s);
 }
 
+TEST(a_line_that_kills_its_server_takes_no_other_with_it)
+{
+    struct sched *s = make(1, 8);
+    struct sched_ticket t[8];
+    unsigned ended = 0, lost = 0;
+    usec_t now = 0;
+
+    sched_batch_add(s, 8, NULL, SEC,
+                    0); /* item 3 is poison: all in flight with it break */
+    while (ended < 8 && now < 100000 * SEC) {
+        size_t n = sched_next(s, t, 8, now += SEC);
+        bool poison = false;
+        uint16_t up;
+
+        for (size_t i = 0; i < n; i++)
+            poison = poison || t[i].item == 3;
+        for (size_t i = 0; i < n; i++) {
+            bool final = sched_done(s, &t[i], poison ? OUTCOME_BROKEN : OUTCOME_DONE, -1,
+                                    now) == SCHED_FINAL;
+
+            ended += final;
+            lost += final && poison && t[i].item != 3;
+        }
+        while (sched_probe(s, &up, now))
+            sched_probe_done(s, up, true, now);
+    }
+    EQ_INT(ended, 8);
+    EQ_INT(lost, 0);
+    sched_free(s);
+}
+
 TEST(a_closed_batch_hands_out_nothing_and_takes_no_retry)
 {
     struct sched *s = make(1, 4);
