@@ -359,6 +359,21 @@ class Surroundings(E2E):
         self.assertEqual(api.upload_raw(b"{}", purpose="no-such-purpose").status, 400)
         self.assertEqual(api.want(200, "GET", "/v1/files")["data"], [])
 
+    def test_uploads_in_chunks_of_any_size(self):
+        sim = self.sim()
+        daemon = self.serve(sim.url)
+        data = chat_lines(60000)
+        head = (b'--x\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nbatch\r\n--x\r\n'
+                b'Content-Disposition: form-data; name="file"; filename="in.jsonl"\r\n\r\n')
+        whole = head + data + b"\r\n--x--\r\n"
+        for size in (1000, 65536, 1 << 20, len(whole)):
+            with self.subTest(size):
+                got = daemon.api.call(
+                    "POST", "/v1/files", (whole[i:i + size] for i in range(0, len(whole), size)),
+                    {"Content-Type": "multipart/form-data; boundary=x"})
+                self.assertEqual((got.status, got.json["bytes"]), (200, len(data)), got)
+                self.assertEqual(daemon.api.content(got.json["id"]), data)
+
     def test_an_upload_cut_off_half_way_leaves_nothing(self):
         sim = self.sim()
         daemon = self.serve(sim.url)
