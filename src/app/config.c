@@ -27,46 +27,102 @@ static enum rc set_defaults(const struct setting *table, size_t n, void *base,
     return rc;
 }
 
-static void upstream_done(struct config_upstream *u)
+/* --- Lists of named sections --- */
+
+static char **list_of(struct config *c, const struct setting_kind *k)
 {
-    for (size_t i = 0; i < n_upstream_settings; i++)
-        setting_drop(&upstream_settings[i], u);
-    mem_free(u->name);
-    u->name = NULL;
-    if (u->key) {
-        mem_wipe(u->key, strlen(u->key));
-        mem_free(u->key);
-        u->key = NULL;
-    }
+    return (char **)(void *)((char *)c + k->list);
 }
 
-static void drop_upstreams(struct config *c)
+static size_t *count_of(struct config *c, const struct setting_kind *k)
 {
-    for (size_t i = 0; i < c->n_upstreams; i++)
-        upstream_done(&c->upstreams[i]);
-    mem_free(c->upstreams);
-    c->upstreams = NULL;
-    c->n_upstreams = 0;
+    return (size_t *)(void *)((char *)c + k->count);
+}
+
+static void *element(const struct config *c, const struct setting_kind *k, size_t i)
+{
+    return *list_of((struct config *)(uintptr_t)c, k) + i * k->size;
+}
+
+static size_t length(const struct config *c, const struct setting_kind *k)
+{
+    return *count_of((struct config *)(uintptr_t)c, k);
+}
+
+static char **name_of(void *one)
+{
+    return one;
+}
+
+static void wipe_key(struct config_upstream *u)
+{
+    if (!u->key)
+        return;
+    mem_wipe(u->key, strlen(u->key));
+    mem_free(u->key);
+    u->key = NULL;
+}
+
+static void drop_list(struct config *c, const struct setting_kind *k)
+{
+    for (size_t i = 0; i < length(c, k); i++) {
+        void *one = element(c, k, i);
+
+        for (size_t s = 0; s < k->n_settings; s++)
+            setting_drop(&k->settings[s], one);
+        mem_free(*name_of(one));
+        if (k == &setting_kinds[KIND_UPSTREAM])
+            wipe_key(one);
+    }
+    mem_free(*list_of(c, k));
+    *list_of(c, k) = NULL;
+    *count_of(c, k) = 0;
 }
 
 void config_done(struct config *c)
 {
     for (size_t i = 0; i < n_settings; i++)
         setting_drop(&settings[i], c);
-    drop_upstreams(c);
+    for (size_t i = 0; i < KIND_COUNT; i++)
+        drop_list(c, &setting_kinds[i]);
+    for (size_t i = 0; i < c->n_aliases; i++) {
+        mem_free(c->aliases[i].from);
+        mem_free(c->aliases[i].to);
+    }
+    mem_free(c->aliases);
+    c->aliases = NULL;
+    c->n_aliases = 0;
 }
 
-struct config_upstream *config_add_upstream(struct config *c)
+void *config_add(struct config *c, const struct setting_kind *k)
 {
-    struct config_upstream *u;
+    char **list = list_of(c, k);
+    void *one;
 
-    if (!c->upstreams)
-        c->upstreams = mem_new_n(struct config_upstream, LIMIT_UPSTREAMS);
-    if (c->n_upstreams == LIMIT_UPSTREAMS)
+    if (!*list)
+        *list = (char *)mem_new_n(char *, (k->most * k->size) / sizeof(char *) + 1);
+    if (length(c, k) == k->most)
         return NULL;
-    u = &c->upstreams[c->n_upstreams++];
-    CHECK(set_defaults(upstream_settings, n_upstream_settings, u, NULL) == RC_OK);
-    return u;
+    one = element(c, k, (*count_of(c, k))++);
+    CHECK(set_defaults(k->settings, k->n_settings, one, NULL) == RC_OK);
+    return one;
+}
+
+struct config_alias *config_add_alias(struct config *c, struct str from, struct str to)
+{
+    struct config_alias *a;
+
+    if (!c->aliases)
+        c->aliases = mem_new_n(struct config_alias, LIMIT_ALIASES);
+    for (size_t i = 0; i < c->n_aliases; i++)
+        if (str_is(from, c->aliases[i].from))
+            return NULL;
+    if (c->n_aliases == LIMIT_ALIASES)
+        return NULL;
+    a = &c->aliases[c->n_aliases++];
+    a->from = mem_dup(from.p, from.n);
+    a->to = mem_dup(to.p, to.n);
+    return a;
 }
 
 /* --- The file ----------------------------------------------------------------------- */
@@ -159,7 +215,7 @@ static enum rc load_flags(struct config *c, const struct config_sources *src,
 static enum rc add_by_url(struct config *c, struct str url, const char *key_file,
                           const char *where, struct err *e)
 {
-    struct config_upstream *u = config_add_upstream(c);
+    struct config_upstream *u = config_add(c, &setting_kinds[KIND_UPSTREAM]);
 
     if (!u)
         return err_set(e, RC_INVALID, "there are more than %d upstreams",
@@ -182,7 +238,7 @@ static enum rc load_upstreams(struct config *c, const struct config_sources *src
     if (key_file && !key_file[0])
         key_file = NULL;
     if (src->n_upstreams || rest.n)
-        drop_upstreams(c);
+        drop_list(c, &setting_kinds[KIND_UPSTREAM]);
     for (size_t i = 0; i < src->n_upstreams && rc == RC_OK; i++)
         rc = add_by_url(c, str_of(src->upstreams[i]), key_file, "--upstream", e);
     while (!src->n_upstreams && rest.n && rc == RC_OK) {
@@ -255,6 +311,14 @@ static enum rc check_together(const struct config *c, struct err *e)
         return err_set(e, RC_INVALID,
                        "max_window is smaller than min_window; it must be "
                        "at least as long");
+    /* Told here, where all of them are known: an alias is looked up once. */
+    for (size_t i = 0; i < c->n_aliases; i++)
+        for (size_t k = 0; k < c->n_aliases; k++)
+            if (strcmp(c->aliases[i].to, c->aliases[k].from) == 0)
+                return err_set(e, RC_INVALID,
+                               "the alias '%.100s' stands for '%.100s', which is an "
+                               "alias itself; name the model that a server knows",
+                               c->aliases[i].from, c->aliases[i].to);
     return RC_OK;
 }
 
@@ -297,17 +361,31 @@ enum config_origin config_origin(const struct config *c, const struct setting *s
     return c->origin[s - settings];
 }
 
-static bool same_upstreams(const struct config *a, const struct config *b)
+static bool same_list(const struct config *a, const struct config *b,
+                      const struct setting_kind *k)
 {
-    if (a->n_upstreams != b->n_upstreams)
+    if (length(a, k) != length(b, k))
         return false;
-    for (size_t i = 0; i < a->n_upstreams; i++) {
-        if (!str_eq(str_of(a->upstreams[i].name), str_of(b->upstreams[i].name)))
+    for (size_t i = 0; i < length(a, k); i++) {
+        void *x = element(a, k, i), *y = element(b, k, i);
+
+        if (!str_eq(str_of(*name_of(x)), str_of(*name_of(y))))
             return false;
-        for (size_t k = 0; k < n_upstream_settings; k++)
-            if (!setting_same(&upstream_settings[k], &a->upstreams[i], &b->upstreams[i]))
+        for (size_t s = 0; s < k->n_settings; s++)
+            if (!setting_same(&k->settings[s], x, y))
                 return false;
     }
+    return true;
+}
+
+static bool same_aliases(const struct config *a, const struct config *b)
+{
+    if (a->n_aliases != b->n_aliases)
+        return false;
+    for (size_t i = 0; i < a->n_aliases; i++)
+        if (strcmp(a->aliases[i].from, b->aliases[i].from) != 0 ||
+            strcmp(a->aliases[i].to, b->aliases[i].to) != 0)
+            return false;
     return true;
 }
 
@@ -324,8 +402,11 @@ void config_reload(struct config *c, const struct config *now,
         else
             stays(ctx, s->name);
     }
-    if (!same_upstreams(c, now))
-        stays(ctx, "upstream");
+    for (size_t i = 0; i < KIND_COUNT; i++)
+        if (!same_list(c, now, &setting_kinds[i]))
+            stays(ctx, setting_kinds[i].section);
+    if (!same_aliases(c, now))
+        stays(ctx, "aliases");
 }
 
 /* --- Printing ----------------------------------------------------------------------- */
@@ -351,19 +432,35 @@ static void print_setting(const struct setting *s, const void *base, struct buf 
     buf_done(&text);
 }
 
-static void print_upstream(const struct config_upstream *u, size_t i, struct buf *out)
+/* Without any, its keys are shown all the same; none is zeroed. */
+static void print_kind(const struct config *c, const struct setting_kind *k,
+                       struct buf *out)
 {
-    if (u->name)
-        buf_fmt(out, "\n[upstream %s]\n", u->name);
-    else
-        buf_fmt(out, "\n[upstream %zu]\n", i + 1);
-    for (size_t k = 0; k < n_upstream_settings; k++)
-        print_setting(&upstream_settings[k], u, out);
+    static const union {
+        struct config_upstream upstream;
+        struct config_webhook webhook;
+        struct config_project project;
+    } none;
+
+    for (size_t i = 0; i < length(c, k); i++) {
+        void *one = element(c, k, i);
+
+        if (*name_of(one))
+            buf_fmt(out, "\n[%s %s]\n", k->section, *name_of(one));
+        else
+            buf_fmt(out, "\n[%s %zu]\n", k->section, i + 1);
+        for (size_t s = 0; s < k->n_settings; s++)
+            print_setting(&k->settings[s], one, out);
+    }
+    if (length(c, k))
+        return;
+    buf_fmt(out, "\n; [%s NAME]\n", k->section);
+    for (size_t s = 0; s < k->n_settings; s++)
+        print_setting(&k->settings[s], &none, out);
 }
 
 void config_print(const struct config *c, struct buf *out)
 {
-    static const struct config_upstream none;
     const char *section = "";
 
     buf_z(out,
@@ -378,14 +475,16 @@ void config_print(const struct config *c, struct buf *out)
         }
         print_setting(&settings[i], c, out);
     }
-    for (size_t i = 0; i < c->n_upstreams; i++)
-        print_upstream(&c->upstreams[i], i, out);
-    if (c->n_upstreams)
-        return;
-    /* Without any, their keys are shown all the same. */
-    buf_z(out, "\n; [upstream NAME]\n");
-    for (size_t k = 0; k < n_upstream_settings; k++)
-        print_setting(&upstream_settings[k], &none, out);
+    for (size_t i = 0; i < KIND_COUNT; i++)
+        print_kind(c, &setting_kinds[i], out);
+    buf_fmt(out,
+            "\n%s[aliases]\n\n# NAME = MODEL: requests for NAME are sent as requests "
+            "for MODEL; nothing else of them changes.\n",
+            c->n_aliases ? "" : "; ");
+    for (size_t i = 0; i < c->n_aliases; i++)
+        buf_fmt(out, "%s = %s\n", c->aliases[i].from, c->aliases[i].to);
+    if (!c->n_aliases)
+        buf_z(out, "; gpt-4o-mini = llama-3.3-70b\n");
 }
 
 /* --- For the rooms ------------------------------------------------------------------ */

@@ -18,10 +18,11 @@
 #include "base/log.h"
 #include "engine/engine.h"
 
-enum { CONFIG_SETTINGS = 30 }; /* rows of the table in setting.c */
+enum { CONFIG_SETTINGS = 46 }; /* rows of the table in setting.c */
 
 enum config_origin { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENVIRONMENT, CONFIG_FLAG };
 
+/* The first field of what a named section holds is its name. */
 struct config_upstream {
     char *name; /* NULL: given by URL only */
     char *url;
@@ -32,7 +33,27 @@ struct config_upstream {
     bool insecure;
 };
 
-/* Each field but the last three is one row of the table in setting.c. */
+/* Who is told of batches that ended: one [webhook NAME]. */
+struct config_webhook {
+    char *name, *url, *secret_file;
+    char *events;  /* comma-separated, without "batch."; NULL: all */
+    char *project; /* NULL: of every project */
+    char *ca_file; /* NULL: the system's */
+};
+
+/* What one project may use, where it differs from [limits]: one [project NAME]. */
+struct config_project {
+    char *name;
+    uint64_t max_bytes;                                       /* 0: as in [limits] */
+    unsigned max_files, max_batches, max_lines, max_inflight; /* likewise */
+};
+
+/* One line of [aliases]. */
+struct config_alias {
+    char *from, *to;
+};
+
+/* Each field before `origin` is one row of the table in setting.c. */
 struct config {
     char *listen, *data_dir;
     bool insecure_listen;
@@ -41,23 +62,36 @@ struct config {
     uint64_t disk_warn;
     unsigned http_threads, http_workers, max_connections;
     usec_t client_timeout;
+    bool compressed_bodies;
+    unsigned max_expansion;
 
     unsigned max_inflight, max_attempts;
     usec_t connect_timeout, idle_timeout, total_timeout, cancel_timeout;
     usec_t retry_base, retry_cap, sync_interval;
     uint64_t max_answer;
     unsigned workers;
+    usec_t models_refresh;
 
     unsigned max_lines, max_inputs;
     uint64_t max_file_size, max_line_size;
     bool many_models;
     usec_t min_window, max_window;
+    uint64_t max_upload_size, max_total_size, max_inline_size;
+    uint64_t project_bytes; /* these five: 0 is no limit */
+    unsigned project_files, project_batches, project_lines, project_inflight;
 
     usec_t input_expires, output_expires;
 
+    char *callback_hosts, *callback_secret_file; /* NULL: none */
+    bool callback_private;
+    usec_t webhook_timeout, webhook_give_up;
+
     enum config_origin origin[CONFIG_SETTINGS];
     struct config_upstream *upstreams;
-    size_t n_upstreams;
+    struct config_webhook *webhooks;
+    struct config_project *projects;
+    struct config_alias *aliases;
+    size_t n_upstreams, n_webhooks, n_projects, n_aliases;
 };
 
 struct setting;
@@ -81,8 +115,12 @@ void config_done(struct config *c); /* may run twice */
 /* Reads the upstreams' key files; for who is going to use them. */
 NODISCARD enum rc config_load_keys(struct config *c, struct err *e);
 
-/* With its defaults; NULL: there are LIMIT_UPSTREAMS of them. */
-struct config_upstream *config_add_upstream(struct config *c);
+/* A further element of a kind of named sections, with its defaults, in the list that the
+ * kind has in *c; NULL: it is full. */
+struct setting_kind;
+void *config_add(struct config *c, const struct setting_kind *kind);
+/* NULL: there are LIMIT_ALIASES, or one of that name. */
+struct config_alias *config_add_alias(struct config *c, struct str from, struct str to);
 
 /* Parses the text of an INI file on top of *c; name is for the sentences. */
 NODISCARD enum rc config_parse(struct config *c, struct str text, const char *name,

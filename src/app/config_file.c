@@ -27,8 +27,10 @@ struct file_walk {
     unsigned line;
     unsigned seen[CONFIG_SETTINGS]; /* line that set it; 0: none */
     char section[SECTION_MAX + 1];
-    struct config_upstream *upstream; /* of the section we are in */
-    uint32_t upstream_seen;           /* bit i: upstream_settings[i] was set here */
+    const struct setting_kind *kind; /* of the section we are in; NULL: a plain one */
+    void *element;                   /* what it describes */
+    const char *element_name;
+    uint32_t element_seen; /* bit i: kind->settings[i] was set here */
     enum rc rc;
     struct err *e;
 };
@@ -46,7 +48,7 @@ PRINTF_FMT(2, 3) static void refuse(struct file_walk *w, const char *fmt, ...)
     w->rc = err_set(w->e, RC_INVALID, "%s:%u: %s", w->name, w->line, text);
 }
 
-static bool upstream_name_ok(struct str s)
+static bool name_ok(struct str s)
 {
     for (size_t i = 0; i < s.n; i++)
         if (!memchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-",
@@ -55,35 +57,64 @@ static bool upstream_name_ok(struct str s)
     return s.n > 0;
 }
 
-static void open_upstream(struct file_walk *w, struct str name)
+static void open_named(struct file_walk *w, const struct setting_kind *k, struct str name)
 {
-    struct config *c = w->config;
+    char **list = (char **)(void *)((char *)w->config + k->list);
+    size_t n = *(size_t *)(void *)((char *)w->config + k->count);
+    char **field;
 
-    if (!upstream_name_ok(name)) {
-        refuse(w, "an upstream's name has letters, digits, '.', '_' and '-' only");
+    if (!name_ok(name)) {
+        refuse(w, "%s %s's name has letters, digits, '.', '_' and '-' only", k->a,
+               k->section);
         return;
     }
-    for (size_t i = 0; i < c->n_upstreams; i++) {
-        if (c->upstreams[i].name && str_is(name, c->upstreams[i].name)) {
-            refuse(w, "there are two sections [upstream %.*s]", STR_ARG(name));
+    for (size_t i = 0; i < n; i++) {
+        field = (char **)(void *)(*list + i * k->size);
+        if (*field && str_is(name, *field)) {
+            refuse(w, "there are two sections [%s %.*s]", k->section, STR_ARG(name));
             return;
         }
     }
-    w->upstream = config_add_upstream(c);
-    w->upstream_seen = 0;
-    if (!w->upstream) {
-        refuse(w, "there are more than %d upstreams", LIMIT_UPSTREAMS);
+    field = config_add(w->config, k);
+    if (!field) {
+        refuse(w, "there are more than %zu %ss", k->most, k->section);
         return;
     }
-    w->upstream->name = mem_dup(name.p, name.n);
+    *field = mem_dup(name.p, name.n);
+    w->kind = k;
+    w->element = field;
+    w->element_name = *field;
+    w->element_seen = 0;
 }
 
 /* The section that was open is over: it must have been whole. */
 static void close_section(struct file_walk *w)
 {
-    if (w->upstream && !w->upstream->url)
-        refuse(w, "[upstream %s], which ends here, has no url", w->upstream->name);
-    w->upstream = NULL;
+    const struct setting_kind *k = w->kind;
+
+    w->kind = NULL;
+    if (!k || !k->needs)
+        return;
+    for (size_t i = 0; i < k->n_settings; i++)
+        if (strcmp(k->settings[i].name, k->needs) == 0 && !(w->element_seen >> i & 1))
+            refuse(w, "[%s %s], which ends here, has no %s", k->section, w->element_name,
+                   k->needs);
+}
+
+/* "upstream gpu-0": true; whatever is wrong with it has been refused. */
+static bool open_kind(struct file_walk *w, struct str section)
+{
+    struct str rest = section, word = str_cut(&rest, ' ');
+
+    if (word.n == section.n)
+        return false;
+    for (size_t i = 0; i < KIND_COUNT; i++) {
+        if (str_is(word, setting_kinds[i].section)) {
+            open_named(w, &setting_kinds[i], str_trim(rest));
+            return true;
+        }
+    }
+    return false;
 }
 
 static void open_section(struct file_walk *w, struct str line)
@@ -103,17 +134,32 @@ static void open_section(struct file_walk *w, struct str line)
     }
     memcpy(w->section, name.p, name.n);
     w->section[name.n] = '\0';
-    if (str_starts(name, STR("upstream "))) {
-        open_upstream(w, str_trim((struct str){name.p + 9, name.n - 9}));
+    if (open_kind(w, name) || str_is(name, "aliases"))
         return;
-    }
     for (size_t i = 0; i < n_settings; i++)
         if (str_is(name, settings[i].section))
             return;
     refuse(w,
            "there is no section [%s]; there are [server], [dispatch], [limits], "
-           "[files] and [upstream NAME]",
+           "[files], [webhooks], [aliases], [upstream NAME], [webhook NAME] and "
+           "[project NAME]",
            w->section);
+}
+
+/* Read here and not by libinih, which takes ':' for a '=': models are called llama3:8b. */
+static void set_alias(struct file_walk *w, struct str line)
+{
+    struct str to = line, from = str_trim(str_cut(&to, '='));
+
+    for (size_t i = 1; i < to.n; i++)
+        if (to.p[i] == ';' && (to.p[i - 1] == ' ' || to.p[i - 1] == '\t'))
+            to.n = i;
+    to = str_trim(to);
+    if (from.n == 0 || to.n == 0 || from.n > LIMIT_MODEL || to.n > LIMIT_MODEL)
+        refuse(w, "an alias is NAME = MODEL, each of 1 to %d bytes", LIMIT_MODEL);
+    else if (!config_add_alias(w->config, from, to))
+        refuse(w, "the alias '%.*s' stands there twice, or is one of more than %d",
+               STR_ARG(from), LIMIT_ALIASES);
 }
 
 static char *next_line(char *dst, int cap, void *ctx)
@@ -134,30 +180,36 @@ static char *next_line(char *dst, int cap, void *ctx)
     }
     if (line.n && line.p[0] == '[')
         open_section(w, line);
+    else if (strcmp(w->section, "aliases") == 0 && line.n && !strchr(";#", line.p[0])) {
+        set_alias(w, line);
+        line.n = 0; /* libinih sees an empty one */
+    }
     memcpy(dst, line.p, line.n);
     memcpy(dst + line.n, "\n", 2);
     return w->rc == RC_OK ? dst : NULL;
 }
 
-static void set_upstream(struct file_walk *w, struct str name, struct str value)
+static void set_named(struct file_walk *w, struct str name, struct str value)
 {
-    for (size_t i = 0; i < n_upstream_settings; i++) {
+    const struct setting_kind *k = w->kind;
+
+    for (size_t i = 0; i < k->n_settings; i++) {
         char where[160];
 
-        if (!str_is(name, upstream_settings[i].name))
+        if (!str_is(name, k->settings[i].name))
             continue;
-        if (w->upstream_seen & (uint32_t)1 << i) {
-            refuse(w, "%s is set twice in [%s]", upstream_settings[i].name, w->section);
+        if (w->element_seen & (uint32_t)1 << i) {
+            refuse(w, "%s is set twice in [%s]", k->settings[i].name, w->section);
             return;
         }
-        w->upstream_seen |= (uint32_t)1 << i;
+        w->element_seen |= (uint32_t)1 << i;
         CHECK(str_fmt(where, sizeof where, "%.100s:%u: %s", w->name, w->line,
-                      upstream_settings[i].name) == RC_OK);
-        w->rc = setting_set(&upstream_settings[i], w->upstream, value, where, w->e);
+                      k->settings[i].name) == RC_OK);
+        w->rc = setting_set(&k->settings[i], w->element, value, where, w->e);
         return;
     }
-    refuse(w, "there is no key '%.*s' in [upstream NAME]; see batchd.conf(5)",
-           STR_ARG(name));
+    refuse(w, "there is no key '%.*s' in [%s NAME]; see batchd.conf(5)", STR_ARG(name),
+           k->section);
 }
 
 static void set_key(struct file_walk *w, struct str name, struct str value)
@@ -192,8 +244,8 @@ static int take_pair(void *ctx, const char *section, const char *name, const cha
     struct file_walk *w = ctx;
 
     (void)section; /* ours is the uncut one */
-    if (w->rc == RC_OK && w->upstream)
-        set_upstream(w, str_of(name), str_of(value));
+    if (w->rc == RC_OK && w->kind)
+        set_named(w, str_of(name), str_of(value));
     else if (w->rc == RC_OK)
         set_key(w, str_of(name), str_of(value));
     return w->rc == RC_OK;

@@ -45,6 +45,10 @@ const struct setting settings[] = {
         "Most client connections at a time; lowered to what the file limit allows."),
     KEY(server, client_timeout, TIME, "1m", SEC, HOUR, SERVE, false,
         "A client connection without a byte for so long is closed."),
+    KEY(server, compressed_bodies, BOOL, "no", 0, 0, SERVE, false,
+        "Take request bodies in gzip or zstd (Content-Encoding); otherwise they are refused."),
+    KEY(server, max_expansion, UINT, "100", 1, 100000, SERVE, false,
+        "Most bytes that one byte of a compressed body may become; more is refused."),
 
     KEY(dispatch, max_inflight, UINT, "64", 1, LIMIT_INFLIGHT, BOTH, false,
         "Most requests in flight to one upstream."),
@@ -68,6 +72,8 @@ const struct setting settings[] = {
         "Largest answer taken from an upstream; a larger one fails its line."),
     KEY(dispatch, workers, UINT, "2", 1, 64, BOTH, false,
         "Threads that validate input, sync results and write output files."),
+    KEY(dispatch, models_refresh, TIME, "30s", 0, DAY, SERVE, false,
+        "Upstreams are asked for their models so often; 0s never asks again."),
 
     KEY(limits, max_lines, UINT, "50000", 1, LIMIT_LINES_EVER, SERVE | CHECK_IT, false,
         "Most requests in one batch."),
@@ -83,11 +89,38 @@ const struct setting settings[] = {
         "Shortest completion_window a client may ask for."),
     KEY(limits, max_window, TIME, "30d", SEC, 30 * DAY, SERVE, false,
         "Longest completion_window a client may ask for."),
+    KEY(limits, max_upload_size, SIZE, "8G", KIB, 1024 * GIB, SERVE, false,
+        "Largest file that is uploaded in parts."),
+    KEY(limits, max_total_size, SIZE, "0", 0, 1024 * 1024 * GIB, SERVE, false,
+        "Most bytes of all files of all projects together; 0 is no limit."),
+    KEY(limits, max_inline_size, SIZE, "16M", KIB, GIB, SERVE, false,
+        "Largest request body of a batch whose requests are in the body itself."),
+    KEY(limits, project_bytes, SIZE, "0", 0, 1024 * 1024 * GIB, SERVE, false,
+        "Most bytes of files in one project; 0 is no limit."),
+    KEY(limits, project_files, UINT, "0", 0, UINT32_MAX, SERVE, false,
+        "Most files in one project; 0 is no limit."),
+    KEY(limits, project_batches, UINT, "0", 0, UINT32_MAX, SERVE, false,
+        "Most batches of one project that are not at their end; 0 is no limit."),
+    KEY(limits, project_lines, UINT, "0", 0, UINT32_MAX, SERVE, false,
+        "Most lines of one project that wait or run; 0 is no limit."),
+    KEY(limits, project_inflight, UINT, "0", 0, LIMIT_INFLIGHT, SERVE, false,
+        "Most requests of one project in flight; 0 is no limit."),
 
     KEY(files, input_expires, TIME, "30d", 0, 3650 * DAY, SERVE, false,
         "Uploaded batch inputs are deleted after so long unless the upload says otherwise; 0s never."),
     KEY(files, output_expires, TIME, "0s", 0, 3650 * DAY, SERVE, false,
         "Output and error files are deleted so long after their batch ended; 0s never."),
+
+    KEY(webhooks, callback_hosts, TEXT, NULL, 0, 0, SERVE, false,
+        "Hosts that a batch's callback_url may name: HOST, HOST:PORT or *.DOMAIN, comma-separated."),
+    KEY(webhooks, callback_private, BOOL, "no", 0, 0, SERVE, false,
+        "Call callback_urls also on loopback, private and link-local addresses."),
+    KEY(webhooks, callback_secret_file, PATH, NULL, 0, 0, SERVE, false,
+        "File with the whsec_ secret that signs calls to a callback_url; several lines during rotation."),
+    KEY(webhooks, webhook_timeout, TIME, "10s", 100 * MS, 10 * MINUTE, SERVE, false,
+        "Most time for one delivery of a webhook."),
+    KEY(webhooks, webhook_give_up, TIME, "3d", MINUTE, 30 * DAY, SERVE, false,
+        "A webhook that could not be delivered for so long is given up."),
 };
 const size_t n_settings = COUNTOF(settings);
 _Static_assert(COUNTOF(settings) == CONFIG_SETTINGS, "config.h counts the rows");
@@ -95,9 +128,11 @@ _Static_assert(COUNTOF(settings) == CONFIG_SETTINGS, "config.h counts the rows")
 /* The columns: name, type, default, least, most, documentation, example. */
 #undef KEY
 #define KEY(name, type, value, min, max, doc, example)                                     \
-    {"upstream", #name, SETTING_##type, offsetof(struct config_upstream, name), value,     \
-     min, max, 0, false, doc, example}
+    {KIND, #name, SETTING_##type, offsetof(struct STRUCT, name), value, min, max, 0,       \
+     false, doc, example}
 
+#define KIND   "upstream"
+#define STRUCT config_upstream
 const struct setting upstream_settings[] = {
     KEY(url, URL, NULL, 0, 0,
         "Base URL with its version; every upstream needs one.", "http://127.0.0.1:8000/v1"),
@@ -112,10 +147,62 @@ const struct setting upstream_settings[] = {
     KEY(insecure, BOOL, "no", 0, 0,
         "Do not verify the server's certificate.", NULL),
     KEY(models, TEXT, NULL, 0, 0,
-        "The models it serves, comma-separated: what GET /v1/models lists.", "llama-3.3-70b, qwen3-32b"),
+        "The models it serves, comma-separated; without it the server is asked.", "llama-3.3-70b, qwen3-32b"),
 };
+#undef KIND
+#undef STRUCT
+
+#define KIND   "webhook"
+#define STRUCT config_webhook
+static const struct setting webhook_settings[] = {
+    KEY(url, URL, NULL, 0, 0,
+        "Where events are sent by POST; every webhook needs one.", "https://app.example.org/hooks/batchd"),
+    KEY(secret_file, PATH, NULL, 0, 0,
+        "File with the whsec_ secret that signs; several lines during rotation; every webhook needs one.", "/etc/batchd/hook.secret"),
+    KEY(events, TEXT, NULL, 0, 0,
+        "What it is told of: completed, failed, expired, cancelled, comma-separated; without it all.", "completed, failed"),
+    KEY(project, TEXT, NULL, 0, 0,
+        "Only of batches of that project; without it of all.", "default"),
+    KEY(ca_file, PATH, NULL, 0, 0,
+        "Certificates (PEM) to trust; without it the system's.", "/etc/ssl/own-ca.pem"),
+};
+#undef KIND
+#undef STRUCT
+
+#define KIND   "project"
+#define STRUCT config_project
+static const struct setting project_settings[] = {
+    KEY(max_bytes, SIZE, NULL, 1, 1024 * 1024 * GIB,
+        "Most bytes of files in it; without it project_bytes of [limits], and so on.", "100G"),
+    KEY(max_files, UINT, NULL, 1, UINT32_MAX,
+        "Most files in it.", "1000"),
+    KEY(max_batches, UINT, NULL, 1, UINT32_MAX,
+        "Most batches of it that are not at their end.", "20"),
+    KEY(max_lines, UINT, NULL, 1, UINT32_MAX,
+        "Most lines of it that wait or run.", "2000000"),
+    KEY(max_inflight, UINT, NULL, 1, LIMIT_INFLIGHT,
+        "Most requests of it in flight.", "32"),
+};
+#undef KIND
+#undef STRUCT
 /* clang-format on */
-const size_t n_upstream_settings = COUNTOF(upstream_settings);
+
+#define KIND(id, name, a, type, field, most, needs)                                      \
+    [KIND_##id] = {#name,                                                                \
+                   a,                                                                    \
+                   name##_settings,                                                      \
+                   COUNTOF(name##_settings),                                             \
+                   sizeof(struct type),                                                  \
+                   offsetof(struct config, field),                                       \
+                   offsetof(struct config, n_##field),                                   \
+                   most,                                                                 \
+                   needs}
+
+const struct setting_kind setting_kinds[KIND_COUNT] = {
+    KIND(UPSTREAM, upstream, "an", config_upstream, upstreams, LIMIT_UPSTREAMS, "url"),
+    KIND(WEBHOOK, webhook, "a", config_webhook, webhooks, LIMIT_WEBHOOKS, "url"),
+    KIND(PROJECT, project, "a", config_project, projects, LIMIT_PROJECTS, NULL),
+};
 
 static void *field(const struct setting *s, void *base)
 {
@@ -244,11 +331,19 @@ void setting_allowed(const struct setting *s, char ret[SETTING_VALUE_CAP])
 
 static const char *const levels[] = {"debug", "info", "warn", "error"};
 
+static uint64_t number_of(const struct setting *s, const void *p)
+{
+    if (s->type == SETTING_UINT)
+        return *(const unsigned *)p;
+    return s->type == SETTING_SIZE ? *(const uint64_t *)p
+                                   : (uint64_t) * (const usec_t *)p;
+}
+
 void setting_text(const struct setting *s, const void *base, struct buf *out)
 {
     const void *p = field_of(s, base);
-    char text[SETTING_VALUE_CAP] = "";
-    unsigned n;
+    char text[SETTING_VALUE_CAP];
+    uint64_t n;
 
     switch (s->type) {
     case SETTING_TEXT:
@@ -257,26 +352,23 @@ void setting_text(const struct setting *s, const void *base, struct buf *out)
     case SETTING_URL:
         if (*(char *const *)p)
             buf_z(out, *(char *const *)p);
-        return;
+        break;
     case SETTING_UINT:
-        n = *(const unsigned *)p;
-        if (n != 0 || s->min == 0) /* 0 where 0 is not allowed: not set */
-            put_number(s, n, text, sizeof text);
-        break;
     case SETTING_SIZE:
-        put_number(s, *(const uint64_t *)p, text, sizeof text);
-        break;
     case SETTING_TIME:
-        put_number(s, (uint64_t) * (const usec_t *)p, text, sizeof text);
+        n = number_of(s, p);
+        if (n == 0 && s->min > 0)
+            break; /* 0 where 0 is not allowed: not set */
+        put_number(s, n, text, sizeof text);
+        buf_z(out, text);
         break;
     case SETTING_BOOL:
         buf_z(out, *(const bool *)p ? "yes" : "no");
-        return;
+        break;
     case SETTING_LEVEL:
         buf_z(out, levels[*(const enum log_level *)p]);
-        return;
+        break;
     }
-    buf_z(out, text);
 }
 
 /* --- Text to values ---------------------------------------------------------------- */

@@ -33,7 +33,7 @@ enum { SETTING_SERVE = 1, SETTING_RUN = 2, SETTING_CHECK = 4 };
 struct setting {
     const char *section, *name;
     enum setting_type type;
-    size_t offset;     /* of the value in struct config or struct config_upstream */
+    size_t offset;     /* of the value in struct config or what a named section holds */
     const char *value; /* the default as one would write it; NULL: not set */
     uint64_t min, max; /* UINT, SIZE (bytes), TIME (microseconds) */
     unsigned commands;
@@ -42,10 +42,23 @@ struct setting {
     const char *example; /* shown where there is no default */
 };
 
-extern const struct setting settings[];          /* of struct config */
-extern const size_t n_settings;                  /* == CONFIG_SETTINGS */
-extern const struct setting upstream_settings[]; /* of struct config_upstream */
-extern const size_t n_upstream_settings;
+extern const struct setting settings[]; /* of struct config */
+extern const size_t n_settings;         /* == CONFIG_SETTINGS */
+
+/* Sections that stand once for each thing of their kind: [upstream NAME]. */
+struct setting_kind {
+    const char *section; /* "upstream" */
+    const char *a;       /* "an": for sentences */
+    const struct setting *settings;
+    size_t n_settings;
+    size_t size;        /* of an element; its first field is char *name */
+    size_t list, count; /* offsets in struct config: of the array and of its length */
+    size_t most;
+    const char *needs; /* the key that each must set; NULL: none */
+};
+enum { KIND_UPSTREAM, KIND_WEBHOOK, KIND_PROJECT, KIND_COUNT };
+extern const struct setting_kind setting_kinds[KIND_COUNT];
+extern const struct setting upstream_settings[]; /* the first one is url */
 
 #define SETTING_NAME_CAP  64
 #define SETTING_VALUE_CAP 96 /* of values that are not text */

@@ -63,4 +63,7 @@
 #define LIMIT_FILENAME  255 /* NAME_MAX; names are data, never paths */
 #define LIMIT_MODEL     256
 #define LIMIT_UPSTREAMS 256
+#define LIMIT_WEBHOOKS  64
+#define LIMIT_PROJECTS  1024 /* with a section of their own; others have none */
+#define LIMIT_ALIASES   256
 #define LIMIT_INFLIGHT  65536 /* slots; an fd each, so the fd limit comes first */

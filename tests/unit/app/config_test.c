@@ -82,6 +82,8 @@ static const struct {
     {"server", "http_workers", "4", "1", "0"},
     {"server", "max_connections", "8192", "1000000", "1000001"},
     {"server", "client_timeout", "1m", "1h", "500ms"},
+    {"server", "compressed_bodies", "no", "yes", "gzip"},
+    {"server", "max_expansion", "100", "1", "0"},
     {"dispatch", "max_inflight", "64", "65536", "65537"},
     {"dispatch", "max_attempts", "5", "1", "0"},
     {"dispatch", "connect_timeout", "5s", "10ms", "9ms"},
@@ -93,6 +95,7 @@ static const struct {
     {"dispatch", "sync_interval", "20ms", "10s", "11s"},
     {"dispatch", "max_answer", "64M", "1G", "2G"},
     {"dispatch", "workers", "2", "64", "two"},
+    {"dispatch", "models_refresh", "30s", "0s", "25h"},
     {"limits", "max_lines", "50000", "100000000", "100000001"},
     {"limits", "max_inputs", "50000", "4294967295", "4294967296"},
     {"limits", "max_file_size", "200M", "1T", "1025G"},
@@ -100,8 +103,21 @@ static const struct {
     {"limits", "many_models", "no", "yes", "2"},
     {"limits", "min_window", "1s", "1h", "0s"},
     {"limits", "max_window", "30d", "1d", "31d"},
+    {"limits", "max_upload_size", "8G", "1K", "1023"},
+    {"limits", "max_total_size", "0", "1024T", "1025T"},
+    {"limits", "max_inline_size", "16M", "1G", "1025M"},
+    {"limits", "project_bytes", "0", "100G", "-1"},
+    {"limits", "project_files", "0", "1000", "many"},
+    {"limits", "project_batches", "0", "20", "4294967296"},
+    {"limits", "project_lines", "0", "2000000", "1.5"},
+    {"limits", "project_inflight", "0", "65536", "65537"},
     {"files", "input_expires", "30d", "0s", "30"},
     {"files", "output_expires", "0s", "3650d", "3651d"},
+    {"webhooks", "callback_hosts", "", "a.example.org:8443, *.example.net", ""},
+    {"webhooks", "callback_private", "no", "yes", "0.5"},
+    {"webhooks", "callback_secret_file", "", "/etc/batchd/hook", ""},
+    {"webhooks", "webhook_timeout", "10s", "100ms", "99ms"},
+    {"webhooks", "webhook_give_up", "3d", "1m", "59s"},
 };
 
 TEST(every_key_has_the_default_that_is_written_here)
@@ -241,7 +257,8 @@ TEST(mistakes_in_a_file_are_told_in_one_sentence_with_their_line)
          "x.ini:2: there is no key 'listen' in [dispatch]; see batchd.conf(5)"},
         {"unknown section", "# hi\n[sever]\n",
          "x.ini:2: there is no section [sever]; there are [server], [dispatch], [limits], "
-         "[files] and [upstream NAME]"},
+         "[files], [webhooks], [aliases], [upstream NAME], [webhook NAME] and [project "
+         "NAME]"},
         {"no section", "listen = 127.0.0.1:1\n",
          "x.ini:1: 'listen' stands before any [section]"},
         {"bad value", "[dispatch]\n; c\nmax_inflight = many\n",
@@ -273,6 +290,21 @@ TEST(mistakes_in_a_file_are_told_in_one_sentence_with_their_line)
         {"long section",
          "[upstream aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]\n",
          "x.ini:1: a section's name has at most 48 characters"},
+        {"webhook without url", "[webhook w]\nevents = failed\n",
+         "x.ini:2: [webhook w], which ends here, has no url"},
+        {"webhook name", "[webhook a/b]\n",
+         "x.ini:1: a webhook's name has letters, digits, '.', '_' and '-' only"},
+        {"project key", "[project p]\nmax_byte = 1\n",
+         "x.ini:2: there is no key 'max_byte' in [project NAME]; see batchd.conf(5)"},
+        {"project number", "[project p]\nmax_files = 0\n",
+         "x.ini:2: max_files is \"0\"; it must be a whole number from 1 to 4294967295"},
+        {"alias without target", "[aliases]\na =\n",
+         "x.ini:2: an alias is NAME = MODEL, each of 1 to 256 bytes"},
+        {"alias twice", "[aliases]\na = b\nc = b ; fine\na = d\n",
+         "x.ini:4: the alias 'a' stands there twice, or is one of more than 256"},
+        {"alias of an alias", "[aliases]\na = b\nb = c\n",
+         "the alias 'a' stands for 'b', which is an alias itself; name the model that a "
+         "server knows"},
         {"retry", "[dispatch]\nretry_base = 2m\n",
          "retry_cap is smaller than retry_base; it must be at least as long"},
         {"window", "[limits]\nmin_window = 2d\nmax_window = 1d\n",
@@ -383,6 +415,45 @@ TEST(upstream_sections_are_read_whole)
     config_models_free(models);
     mem_free(ups);
     config_done(&c);
+}
+
+TEST(webhooks_projects_and_aliases_are_read_and_printed_as_they_are_read)
+{
+    struct config_sources src = {.file = "x.ini"};
+    struct config c, again;
+    struct buf one, two;
+
+    clean_environment();
+    write_file("x.ini",
+               "[aliases]\ngpt-4o-mini = llama3:8b\nllama3:latest=llama3:8b ; c\n"
+               "[webhook app]\nurl = https://h/x\nsecret_file = s\n"
+               "events = failed\nproject = p\n"
+               "[project p]\nmax_bytes = 1G\nmax_inflight = 3\n[project q]\n");
+    c = load(&src);
+    EQ_INT(c.n_aliases, 2);
+    EQ_Z(c.aliases[0].from, "gpt-4o-mini");
+    EQ_Z(c.aliases[1].from, "llama3:latest");
+    EQ_Z(c.aliases[1].to, "llama3:8b");
+    EQ_INT(c.n_webhooks, 1);
+    EQ_Z(c.webhooks[0].name, "app");
+    EQ_Z(c.webhooks[0].url, "https://h/x");
+    EQ_Z(c.webhooks[0].events, "failed");
+    EQ_INT(c.n_projects, 2);
+    EQ_INT(c.projects[0].max_bytes, (uint64_t)1 << 30);
+    EQ_INT(c.projects[0].max_files, 0);
+    EQ_INT(c.projects[1].max_inflight, 0);
+    buf_init(&one, (size_t)1 << 20);
+    buf_init(&two, (size_t)1 << 20);
+    config_print(&c, &one);
+    EQ_RC(buf_char(&one, '\0'), RC_OK);
+    write_file("x.ini", one.p);
+    again = load(&src);
+    config_print(&again, &two);
+    EQ_STR(buf_peek(&two), ((struct str){one.p, one.n - 1}));
+    buf_done(&one);
+    buf_done(&two);
+    config_done(&c);
+    config_done(&again);
 }
 
 TEST(upstreams_by_url_take_the_place_of_the_files)
