@@ -173,16 +173,31 @@ static enum rc pass_over(void *ctx, struct http_request *rq, struct str piece)
     return RC_INVALID;
 }
 
-static enum rc feed_upload(void *ctx, struct http_request *rq, struct str piece)
+static enum rc feed_form(void *ctx, struct http_request *rq, struct str piece)
 {
     struct call *c = http_user(rq);
 
     (void)ctx;
-    return upload_feed(c->upload, piece);
+    return form_feed(c->form, piece);
 }
 
 /* Boundaries, part heads and small fields around a file of the greatest size. */
 #define FORM_OVERHEAD (64u << 10)
+
+static struct http_body_plan open_form(struct call *c, const struct form_spec *spec,
+                                       uint64_t max_bytes, const char *too_large)
+{
+    struct form_opts o = {.spec = spec,
+                          .into = &c->file,
+                          .blobs = c->api->opts.blobs,
+                          .max_bytes = max_bytes,
+                          .too_large = too_large};
+
+    c->form = form_new(&o, http_header(c->rq, "Content-Type"));
+    http_set_too_large(c->rq, too_large);
+    return (struct http_body_plan){.max_bytes = max_bytes + FORM_OVERHEAD,
+                                   .sink = feed_form};
+}
 
 static struct http_body_plan on_open(void *ctx, struct http_request *rq)
 {
@@ -198,11 +213,7 @@ static struct http_body_plan on_open(void *ctx, struct http_request *rq)
         return plan;
     switch (c->route->body) {
     case BODY_FILE:
-        c->upload = upload_new(c->api->opts.blobs, c->api->opts.max_file_bytes,
-                               http_header(rq, "Content-Type"));
-        plan.max_bytes = c->api->opts.max_file_bytes + FORM_OVERHEAD;
-        plan.sink = feed_upload;
-        http_set_too_large(rq, c->api->too_large);
+        plan = open_form(c, &files_form, c->api->opts.max_file_bytes, c->api->too_large);
         break;
     case BODY_JSON:
         plan.sink = NULL;
@@ -233,7 +244,7 @@ static void on_close(void *ctx, struct http_request *rq)
     (void)ctx;
     if (!c)
         return;
-    upload_free(c->upload);
+    form_free(c->form);
     mem_free(c);
 }
 
@@ -287,7 +298,8 @@ struct api *api_new(const struct api_opts *o)
         a->opts.min_window = 1;
     if (!a->opts.max_window)
         a->opts.max_window = 30 * 86400;
-    snprintf(a->too_large, sizeof a->too_large, UPLOAD_TOO_LARGE,
+    snprintf(a->too_large, sizeof a->too_large,
+             "The file is larger than %llu bytes, the most that this server takes.",
              (unsigned long long)a->opts.max_file_bytes);
     a->models = copy_models(o->models);
     a->opts.models = NULL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/batch_body.h"
+#include "api/body.h"
 #include "base/limits.h"
-#include "json/json.h"
 
 #include <stdio.h>
 
@@ -23,81 +23,11 @@ static const struct json_want wants[MEMBERS] = {
     [EXPIRES_SECONDS] = {"seconds", EXPIRES},
 };
 
-/* API reference, POST /v1/batches, output_expires_after: an hour to 30 days. */
-enum { EXPIRES_MIN = 3600, EXPIRES_MAX = 2592000 };
-
 /* Metadata is kept as it was sent, white space and escapes included.  All pairs at their
  * limits with every character as two \u escapes take 16 * (64 + 512) * 12 = 110,592
  * bytes; twenty times less is usual.  What is more is padding, which every list of
  * batches would carry for ever. */
 enum { METADATA_BYTES = 128 << 10 };
-
-/* --- Types ---------------------------------------------------------------------------
- */
-
-static const char *type_name(const struct json_val *v)
-{
-    switch (v->type) {
-    case JSON_NONE:
-        break;
-    case JSON_NULL:
-        return "null";
-    case JSON_FALSE:
-    case JSON_TRUE:
-        return "a boolean";
-    case JSON_NUMBER:
-        for (size_t i = 0; i < v->raw.n; i++)
-            if (strchr(".eE", v->raw.p[i]))
-                return "a decimal";
-        return "an integer";
-    case JSON_STRING:
-        return "a string";
-    case JSON_ARRAY:
-        return "an array";
-    case JSON_OBJECT:
-        return "an object";
-    }
-    return "nothing";
-}
-
-static enum rc wrong_type(struct apierr *e, const char *param, const char *wanted,
-                          const struct json_val *got)
-{
-    return apierr_set(e, APIERR_TYPE, param,
-                      "Invalid type for '%s': expected %s, but got %s instead.", param,
-                      wanted, type_name(got));
-}
-
-static enum rc missing(struct apierr *e, const char *param)
-{
-    return apierr_set(e, APIERR_MISSING, param, "Missing required parameter: '%s'.",
-                      param);
-}
-
-static enum rc no_memory(struct apierr *e)
-{
-    apierr_of_rc(e, RC_NOMEM);
-    return RC_INVALID;
-}
-
-/* A string member, unescaped into out. */
-static enum rc read_string(const struct json_val *v, const char *param, struct buf *out,
-                           struct apierr *e)
-{
-    enum rc rc;
-
-    if (v->type == JSON_NONE)
-        return missing(e, param);
-    if (v->type != JSON_STRING)
-        return wrong_type(e, param, "a string", v);
-    rc = json_unescape(v->raw, out);
-    if (rc == RC_NOMEM)
-        return no_memory(e);
-    if (rc != RC_OK)
-        return apierr_set(e, APIERR_VALUE, param,
-                          "Invalid '%s': it is not valid Unicode text.", param);
-    return RC_OK;
-}
 
 /* --- Members -------------------------------------------------------------------------
  */
@@ -105,7 +35,7 @@ static enum rc read_string(const struct json_val *v, const char *param, struct b
 static enum rc read_input_file(const struct json_val *v, struct buf *text,
                                struct batch_body *ret, struct apierr *e)
 {
-    enum rc rc = read_string(v, "input_file_id", text, e);
+    enum rc rc = body_string(v, "input_file_id", text, e);
 
     if (rc != RC_OK || id_from(buf_peek(text), &ret->input_file) == RC_OK)
         return rc;
@@ -117,7 +47,7 @@ static enum rc read_input_file(const struct json_val *v, struct buf *text,
 static enum rc read_endpoint(const struct json_val *v, struct buf *text,
                              struct batch_body *ret, struct apierr *e)
 {
-    enum rc rc = read_string(v, "endpoint", text, e);
+    enum rc rc = body_string(v, "endpoint", text, e);
 
     if (rc != RC_OK || endpoint_from(buf_peek(text), &ret->endpoint) == RC_OK)
         return rc;
@@ -143,7 +73,7 @@ static void show_seconds(int64_t s, char ret[32])
 static enum rc read_window(const struct json_val *v, const struct batch_rules *rules,
                            struct buf *text, struct batch_body *ret, struct apierr *e)
 {
-    enum rc rc = read_string(v, "completion_window", text, e);
+    enum rc rc = body_string(v, "completion_window", text, e);
     struct str s = buf_peek(text);
     char least[32], most[32];
     usec_t usec;
@@ -167,66 +97,6 @@ static enum rc read_window(const struct json_val *v, const struct batch_rules *r
         APIERR_SHOW(s), least, most);
 }
 
-static enum rc read_anchor(const struct json_val *v, struct apierr *e)
-{
-    static const char param[] = "output_expires_after.anchor";
-
-    if (v->type == JSON_NONE)
-        return missing(e, param);
-    if (v->type != JSON_STRING)
-        return wrong_type(e, param, "a string", v);
-    if (json_str_is(v->raw, STR("created_at")))
-        return RC_OK;
-    return apierr_set(e, APIERR_VALUE, param,
-                      "Invalid value: %.*s. Supported values are: 'created_at'.",
-                      APIERR_SHOW(v->raw));
-}
-
-static enum rc read_seconds(const struct json_val *v, int64_t *ret, struct apierr *e)
-{
-    static const char param[] = "output_expires_after.seconds";
-    uint64_t n = 0;
-    enum rc rc;
-
-    if (v->type == JSON_NONE)
-        return missing(e, param);
-    if (v->type != JSON_NUMBER || strcmp(type_name(v), "an integer") != 0)
-        return wrong_type(e, param, "an integer", v);
-    /* A negative one is too small, so it may as well be 0. */
-    rc = v->raw.p[0] == '-' ? RC_OK : json_u64(v, &n);
-    if (rc == RC_OK && n >= EXPIRES_MIN && n <= EXPIRES_MAX) {
-        *ret = (int64_t)n;
-        return RC_OK;
-    }
-    if (rc == RC_OK && n < EXPIRES_MIN)
-        return apierr_set(
-            e, APIERR_TOO_SMALL, param,
-            "Invalid '%s': integer below minimum value. Expected a value >= "
-            "%d, but got %.*s instead.",
-            param, EXPIRES_MIN, APIERR_SHOW(v->raw));
-    return apierr_set(
-        e, APIERR_TOO_GREAT, param,
-        "Invalid '%s': integer above maximum value. Expected a value <= %d, "
-        "but got %.*s instead.",
-        param, EXPIRES_MAX, APIERR_SHOW(v->raw));
-}
-
-static enum rc read_expires(const struct json_val *vals, struct batch_body *ret,
-                            struct apierr *e)
-{
-    const struct json_val *all = &vals[EXPIRES];
-    enum rc rc;
-
-    if (all->type == JSON_NONE || all->type == JSON_NULL)
-        return RC_OK;
-    if (all->type != JSON_OBJECT)
-        return wrong_type(e, "output_expires_after", "an object", all);
-    rc = read_anchor(&vals[EXPIRES_ANCHOR], e);
-    return rc == RC_OK
-               ? read_seconds(&vals[EXPIRES_SECONDS], &ret->output_expires_after, e)
-               : rc;
-}
-
 /* --- Metadata ------------------------------------------------------------------------
  */
 
@@ -240,7 +110,7 @@ static enum rc judge_pair(struct str raw_key, const struct json_val *value,
     buf_reset(text);
     rc = json_unescape(raw_key, text);
     if (rc == RC_NOMEM)
-        return no_memory(e);
+        return body_no_memory(e);
     if (rc != RC_OK)
         return apierr_set(e, APIERR_VALUE, "metadata",
                           "Invalid 'metadata': one of its property names is not valid "
@@ -254,7 +124,7 @@ static enum rc judge_pair(struct str raw_key, const struct json_val *value,
                           LIMIT_METADATA_KEY, n);
     snprintf(param, sizeof param, "metadata.%.*s", (int)text->n, text->n ? text->p : "");
     buf_reset(text);
-    rc = read_string(value, param, text, e);
+    rc = body_string(value, param, text, e);
     if (rc != RC_OK)
         return rc;
     n = json_str_len(value->raw);
@@ -277,7 +147,7 @@ static enum rc read_metadata(const struct json_val *v, struct buf *text,
     if (v->type == JSON_NONE || v->type == JSON_NULL)
         return RC_OK;
     if (v->type != JSON_OBJECT)
-        return wrong_type(e, "metadata", "an object", v);
+        return body_wrong_type(e, "metadata", "an object", v);
     if (v->count > LIMIT_METADATA_PAIRS)
         return apierr_set(e, APIERR_TOO_MANY, "metadata",
                           "Invalid 'metadata': too many properties. Expected an object "
@@ -312,32 +182,21 @@ static enum rc read_members(const struct json_val *vals, const struct batch_rule
     if (rc == RC_OK)
         rc = read_metadata(&vals[METADATA], text, ret, e);
     if (rc == RC_OK)
-        rc = read_expires(vals, ret, e);
+        rc = body_expires(&vals[EXPIRES], &vals[EXPIRES_ANCHOR], &vals[EXPIRES_SECONDS],
+                          "output_expires_after", &ret->output_expires_after, e);
     return rc;
 }
 
 enum rc batch_body_read(struct str text, const struct batch_rules *rules,
                         struct batch_body *ret, struct apierr *e)
 {
-    static const struct json_limits limits = {.depth = 0, .unique_keys = true};
-    struct json_val vals[MEMBERS], top;
-    struct json_err bad;
+    struct json_val vals[MEMBERS];
     struct batch_body body = {0};
     struct buf unescaped;
-    enum rc rc = json_read(text, &limits, wants, MEMBERS, vals, &top, &bad);
+    enum rc rc = body_read(text, wants, MEMBERS, vals, e);
 
-    if (rc == RC_NOMEM)
-        return no_memory(e);
     if (rc != RC_OK)
-        return apierr_set(
-            e, APIERR_BAD_REQUEST, NULL,
-            "We could not parse the JSON body of your request: %s%s%.*s, at "
-            "byte %zu. The API expects a JSON object.",
-            bad.reason, bad.key.p ? ": " : "", APIERR_SHOW(bad.key), bad.offset);
-    if (top.type != JSON_OBJECT)
-        return apierr_set(e, APIERR_TYPE, NULL,
-                          "Invalid body: expected a JSON object, but got %s instead.",
-                          type_name(&top));
+        return rc;
     buf_init(&unescaped, LIMIT_API_BODY);
     rc = read_members(vals, rules, &unescaped, &body, e);
     buf_done(&unescaped);

@@ -13,7 +13,8 @@
 #include "api/api.h"
 #include "api/apierr.h"
 #include "api/count.h"
-#include "api/upload.h"
+#include "api/files.h"
+#include "api/form.h"
 
 struct call;
 
@@ -47,7 +48,8 @@ struct call {
     const struct route *route; /* NULL: none matches */
     struct str var;            /* what {id} or {path} stood for; borrows from the path */
     usec_t began;              /* when its handler began: uploads are the client's time */
-    struct upload *upload;     /* BODY_FILE */
+    struct form *form;         /* BODY_FILE */
+    struct file_fields file;   /* what the form's small fields said */
     struct apierr refusal;     /* decided at the head; valid when `refused` */
     bool refused;
 };

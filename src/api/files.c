@@ -59,16 +59,77 @@ enum rc files_find(struct call *c, struct file_rec *ret)
 /* --- Upload --------------------------------------------------------------------------
  */
 
-static void describe(const struct api *a, const struct upload_form *form,
+enum field { FIELD_FILE, FIELD_PURPOSE, FIELD_ANCHOR, FIELD_SECONDS, FIELDS };
+
+static enum rc take_purpose(void *into, struct str v, struct apierr *e)
+{
+    struct file_fields *to = into;
+
+    return file_purpose(v, to->purpose, e);
+}
+
+static enum rc take_anchor(void *into, struct str v, struct apierr *e)
+{
+    (void)into;
+    if (str_is(v, "created_at"))
+        return RC_OK;
+    return apierr_set(e, APIERR_VALUE, "expires_after[anchor]",
+                      "Invalid value: '%.*s'. Supported values are: 'created_at'.",
+                      APIERR_SHOW(v));
+}
+
+static enum rc take_seconds(void *into, struct str v, struct apierr *e)
+{
+    static const char name[] = "expires_after[seconds]";
+    struct file_fields *to = into;
+    enum rc rc = str_u64(v, &to->seconds);
+
+    if (rc == RC_INVALID)
+        return apierr_set(e, APIERR_TYPE, name,
+                          "Invalid type for '%s': expected a whole number of seconds.",
+                          name);
+    if (rc == RC_LIMIT)
+        to->seconds = UINT64_MAX;
+    return file_expires(to->seconds, name, e);
+}
+
+static const struct form_field fields[FIELDS] = {
+    [FIELD_FILE] = {"file", NULL, true},
+    [FIELD_PURPOSE] = {"purpose", take_purpose, true},
+    [FIELD_ANCHOR] = {"expires_after[anchor]", take_anchor, false},
+    [FIELD_SECONDS] = {"expires_after[seconds]", take_seconds, false},
+};
+
+const struct form_spec files_form = {
+    .what = "A file upload", .fields = fields, .n_fields = FIELDS, .named = true};
+
+/* What no field alone can tell. */
+static enum rc judge(const struct call *c, const struct form_blob *blob, struct apierr *e)
+{
+    bool anchor = form_has(c->form, FIELD_ANCHOR),
+         seconds = form_has(c->form, FIELD_SECONDS);
+    const char *name = fields[anchor ? FIELD_SECONDS : FIELD_ANCHOR].name;
+    enum rc rc;
+
+    if (anchor != seconds)
+        return apierr_set(e, APIERR_MISSING, name, "Missing required parameter: '%s'.",
+                          name);
+    rc = file_suits(c->file.purpose, blob->filename, "file", e);
+    if (rc == RC_OK && blob->bytes == 0)
+        rc = apierr_set(e, APIERR_BAD_REQUEST, "file", "The file is empty.");
+    return rc;
+}
+
+static void describe(const struct call *c, const struct form_blob *blob,
                      struct file_rec *f)
 {
-    int64_t expires = form->expires_after;
+    int64_t expires = (int64_t)c->file.seconds;
 
     *f = (struct file_rec){.id = id_make(ID_FILE), .created_at = clock_wall_sec()};
-    f->filename = mem_dup(form->filename, strlen(form->filename));
-    CHECK(str_fmt(f->purpose, sizeof f->purpose, "%s", form->purpose) == RC_OK);
-    if (!expires && strcmp(form->purpose, "batch") == 0)
-        expires = a->opts.file_expires;
+    f->filename = mem_dup(blob->filename, strlen(blob->filename));
+    CHECK(str_fmt(f->purpose, sizeof f->purpose, "%s", c->file.purpose) == RC_OK);
+    if (!expires && strcmp(f->purpose, "batch") == 0)
+        expires = c->api->opts.file_expires;
     f->expires_at = expires ? f->created_at + expires : 0;
 }
 
@@ -78,7 +139,7 @@ static enum rc publish(struct call *c, struct file_rec *f, struct err *why)
     struct store *s = c->api->opts.store;
     struct blobs *b = c->api->opts.blobs;
     struct blob_sum sum;
-    enum rc rc = upload_commit(c->upload, &f->id, &sum, why);
+    enum rc rc = form_commit(c->form, &f->id, &sum, why);
 
     if (rc == RC_OK) {
         f->bytes = sum.bytes;
@@ -96,12 +157,14 @@ static enum rc publish(struct call *c, struct file_rec *f, struct err *why)
 
 void files_create(struct call *c)
 {
-    struct upload_form form;
+    struct form_blob blob;
     struct file_rec f;
     struct apierr fault;
     struct err why = {0};
-    enum rc rc = upload_end(c->upload, &form, &fault, &why);
+    enum rc rc = form_end(c->form, &blob, &fault, &why);
 
+    if (rc == RC_OK)
+        rc = judge(c, &blob, &fault);
     if (rc == RC_INVALID) {
         call_fail(c, &fault);
         return;
@@ -110,7 +173,7 @@ void files_create(struct call *c)
         call_fail_rc(c, rc, &why);
         return;
     }
-    describe(c->api, &form, &f);
+    describe(c, &blob, &f);
     rc = publish(c, &f, &why);
     if (rc == RC_OK) {
         count_upload(c->api->counts, f.bytes);

@@ -7,10 +7,18 @@
  */
 #pragma once
 
-#include "base/buf.h"
+#include "api/file_rules.h"
 #include "store/store.h"
 
 struct call;
+struct form_spec;
+
+/* The form of POST /v1/files and where its small fields go. */
+struct file_fields {
+    char purpose[FILE_PURPOSE_CAP];
+    uint64_t seconds; /* of expires_after; 0: the form names none */
+};
+extern const struct form_spec files_form;
 
 void files_create(struct call *c);
 void files_list(struct call *c);
