@@ -4,6 +4,7 @@
  * only what differs is set; and no libcurl timer runs for a call: one walk over the
  * running ones now and then finds those that are late.
  */
+#include "http/address.h"
 #include "http/answer.h"
 #include "http/client.h"
 #include "http/lane.h"
@@ -36,23 +37,28 @@ struct hand {
     struct ride ride; /* its easy handle, kept */
     const struct http_target *target;
     struct http_call *call; /* NULL: spare */
-    struct curl_slist id;   /* the X-Request-Id line, in front of the target's lines */
+    /* The X-Request-Id line and the call's own lines, in front of the target's lines. */
+    struct curl_slist own[1 + HTTP_CALL_HEADERS];
 
     /* what the easy handle is set to */
     char *path;
     CURLU *url;
     bool is_get;
     const struct curl_slist *headers;
-    size_t max_body;
+    curl_off_t max_file; /* as libcurl is told; 0: it need not look */
     long connect_ms;
 
     /* of this call */
     struct answer head;
+    size_t max_body;
     bool failed;         /* by us, in a callback: fate says how */
     enum http_fate fate; /* if failed */
     unsigned sends;      /* how often the request went out: 2 when libcurl tried again */
     bool opened;         /* a socket */
     int open_errno;      /* why no socket could be had */
+    char denied[128];    /* which address was not connected to, and why; "": none */
+    size_t dropped;      /* bytes of a body that is passed over */
+    bool enough;         /* so many that the rest was cut off */
     usec_t started, check_at, connect_limit;
     usec_t connecting;          /* since when; 0: connected */
     int unsent;                 /* at the watchdog's last look; -1: there was none */
@@ -142,6 +148,11 @@ static size_t on_body(char *p, size_t one, size_t n, void *ctx)
     struct buf *b = &h->call->answer;
 
     (void)one;
+    if (h->call->status_only) {
+        h->dropped += n;
+        h->enough = h->dropped > h->max_body;
+        return h->enough ? 0 : n;
+    }
     if (n > h->max_body - b->n)
         fail(h, HTTP_TOO_LARGE, "the answer is larger than %zu bytes", h->max_body);
     else if (buf_add(b, p, n) != RC_OK)
@@ -149,14 +160,32 @@ static size_t on_body(char *p, size_t one, size_t n, void *ctx)
     return h->failed ? 0 : n;
 }
 
+/* The name may have resolved to something else when it was last looked at, and may again:
+ * what counts is the address that is about to be connected to. */
+static bool may_connect(struct hand *h, const struct curl_sockaddr *addr)
+{
+    enum address_class is = address_class(&addr->addr, addr->addrlen);
+    char text[64];
+
+    if (!h->target->public_only || is == ADDRESS_PUBLIC)
+        return true;
+    address_text(&addr->addr, addr->addrlen, text);
+    (void)snprintf(h->denied, sizeof h->denied, "%s is %s, and none of those may be used",
+                   text, address_class_text(is));
+    return false;
+}
+
 static curl_socket_t open_socket(void *ctx, curlsocktype purpose,
                                  struct curl_sockaddr *addr)
 {
     struct hand *h = ctx;
-    int fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
-                    addr->protocol);
+    int fd;
 
     (void)purpose;
+    if (!may_connect(h, addr))
+        return CURL_SOCKET_BAD;
+    fd = socket(addr->family, addr->socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                addr->protocol);
     if (fd < 0) {
         h->open_errno = errno;
         return CURL_SOCKET_BAD;
@@ -296,16 +325,18 @@ static void set_connect_option(struct hand *h)
     h->connect_ms = ms;
 }
 
-static void set_max_body(struct hand *h, size_t max)
+/* libcurl judges a length while it reads the head, so not where the status is wanted. */
+static void set_max_body(struct hand *h, const struct http_call *call)
 {
-    if (max == 0)
-        max = LIMIT_ANSWER_BYTES;
-    if (max > ANSWER_MAX)
-        max = ANSWER_MAX;
-    if (max == h->max_body)
+    size_t max = call->max_body ? call->max_body : LIMIT_ANSWER_BYTES;
+    curl_off_t max_file;
+
+    h->max_body = max < ANSWER_MAX ? max : ANSWER_MAX;
+    max_file = call->status_only ? 0 : (curl_off_t)h->max_body;
+    if (max_file == h->max_file)
         return;
-    MUST_SET(h->ride.easy, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
-    h->max_body = max;
+    MUST_SET(h->ride.easy, CURLOPT_MAXFILESIZE_LARGE, max_file);
+    h->max_file = max_file;
 }
 
 static void set_method_and_body(struct hand *h, const struct http_call *call)
@@ -339,6 +370,31 @@ static bool make_id_line(struct http_call *call)
     return *id == '\0' && id > call->request_id;
 }
 
+/* libcurl takes a list of char *, and reads them only. */
+static struct curl_slist *own_line(struct curl_slist *node, const char *line,
+                                   struct curl_slist *next)
+{
+    node->next = next;
+    memcpy(&node->data, &line, sizeof node->data);
+    return node;
+}
+
+static struct curl_slist *add_call_lines(struct hand *h, const struct http_call *call,
+                                         struct curl_slist *lines)
+{
+    struct err e;
+    size_t n = 0;
+
+    for (; call->headers && call->headers[n]; n++) {
+        CHECK(n < HTTP_CALL_HEADERS);
+        if (target_check_line(call->headers[n], &e) != RC_OK)
+            fail(h, HTTP_NO_CONNECT, "%s", e.text);
+    }
+    while (n--) /* from the last to the first: each is put in front */
+        lines = own_line(&h->own[1 + n], call->headers[n], lines);
+    return lines;
+}
+
 static void set_headers(struct hand *h, struct http_call *call)
 {
     const struct http_target *t = h->target;
@@ -348,10 +404,9 @@ static void set_headers(struct hand *h, struct http_call *call)
         lines = t->get;
     else if (call->body.n > LARGE_BODY)
         lines = t->post_large;
-    if (make_id_line(call)) {
-        h->id = (struct curl_slist){.data = call->_id_line, .next = lines};
-        lines = &h->id;
-    }
+    lines = add_call_lines(h, call, lines);
+    if (make_id_line(call))
+        lines = own_line(&h->own[0], call->_id_line, lines);
     if (lines == h->headers)
         return;
     MUST_SET(h->ride.easy, CURLOPT_HTTPHEADER, lines);
@@ -365,6 +420,9 @@ static void prepare(struct hand *h, struct http_call *call)
     h->sends = 0;
     h->opened = false;
     h->open_errno = 0;
+    h->denied[0] = '\0';
+    h->dropped = 0;
+    h->enough = false;
     h->unsent = -1;
     h->said[0] = '\0';
     h->started = h->connecting = clock_mono();
@@ -373,7 +431,7 @@ static void prepare(struct hand *h, struct http_call *call)
     h->connect_limit =
         call->connect_timeout > 0 ? call->connect_timeout : DEFAULT_CONNECT;
     set_connect_option(h);
-    set_max_body(h, call->max_body);
+    set_max_body(h, call);
     if ((!h->path || strcmp(h->path, call->path) != 0) && !set_path(h, call->path))
         fail(h, HTTP_NO_CONNECT, "\"%s\" makes no URL", call->path);
 }
@@ -421,6 +479,8 @@ static enum http_fate fate_of(const struct hand *h, CURLcode code)
         return HTTP_NO_CONNECT;
     if (code == CURLE_FILESIZE_EXCEEDED)
         return HTTP_TOO_LARGE;
+    if (h->enough)
+        return HTTP_ANSWERED;
     return is_garbled(h, code) ? HTTP_GARBLED : HTTP_RESET;
 }
 
@@ -437,6 +497,8 @@ static void set_reason(struct http_call *call, const struct hand *h, CURLcode co
         curl_easy_getinfo(h->ride.easy, CURLINFO_OS_ERRNO, &errnum);
     if (errnum && strerrordesc_np((int)errnum))
         text = strerrordesc_np((int)errnum);
+    if (h->sends == 0 && h->denied[0])
+        text = h->denied;
     for (; n < sizeof call->reason - 1 && text[n]; n++)
         call->reason[n] = text[n];
     call->reason[n] = '\0';
@@ -494,7 +556,7 @@ static void end(struct http_client *c, struct hand *h, CURLcode code)
             if (*p < ' ' || *p > '~')
                 *p = '?';
     }
-    let_go(h, call->fate == HTTP_ANSWERED);
+    let_go(h, call->fate == HTTP_ANSWERED && code == CURLE_OK);
     c->in_done = true;
     call->done(call);
     c->in_done = nested;

@@ -36,13 +36,16 @@ struct http_target_opts {
     const char *proxy;          /* NULL: none */
     const char *ca_file; /* whom to believe, also for the proxy; NULL: the system's */
     bool insecure;       /* do not verify TLS; only by explicit configuration */
+    /* Connect to public addresses only (http/address.h), whatever the host's name
+     * resolves to at that moment.  Not together with a proxy, which would connect. */
+    bool public_only;
 };
 
 /* What happened, in the order in which the first true one is taken. */
 enum http_fate {
     HTTP_ANSWERED,   /* a whole answer: status, headers and body are set */
-    HTTP_NO_CONNECT, /* DNS, refused, unreachable, connect timeout, TLS: nothing was sent
-                      */
+    HTTP_NO_CONNECT, /* DNS, refused, unreachable, connect timeout, TLS, an address that is
+                        not public: nothing was sent */
     HTTP_RESET,      /* the connection ended before a whole answer came */
     HTTP_TIMEOUT,    /* no progress within the call's limits */
     HTTP_TOO_LARGE,  /* the answer's body exceeds the cap */
@@ -50,6 +53,8 @@ enum http_fate {
     HTTP_ABORTED     /* by http_client_free, which takes no new call; not by http_cancel
                         (which calls nothing) */
 };
+
+enum { HTTP_CALL_HEADERS = 4 };
 
 struct http_call;
 typedef void http_done_fn(struct http_call *c); /* the owner may start c again inside */
@@ -60,11 +65,17 @@ struct http_call {
     const char *path;   /* behind the base URL: "/chat/completions"; NULL-terminated */
     const char *method; /* "POST" or "GET" */
     struct str body;
+    /* More header lines of this call alone, NULL-terminated, at most HTTP_CALL_HEADERS;
+     * NULL: none.  They must be of the form that a target's are. */
+    const char *const *headers;
     char request_id[96];    /* sent as X-Request-Id when not "" and printable ASCII */
     usec_t connect_timeout; /* 0: 5 s */
     usec_t idle_timeout;    /* no byte in or out for so long; 0: none */
     usec_t total_timeout;   /* 0: none */
     size_t max_body;        /* 0: LIMIT_ANSWER_BYTES */
+    /* Only the status counts: the answer's body is passed over, and one that is over
+     * max_body is cut off and no failure. */
+    bool status_only;
     http_done_fn *done;
 
     /* the outcome; valid inside done, answer until the next start or http_call_done;

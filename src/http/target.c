@@ -99,7 +99,7 @@ static bool is_token(struct str s) /* RFC 9110, 5.6.2 */
 
 /* libcurl sends what it is given: a line break in a value would be a header of its own.
  * The value is not told: it may be a key. */
-static enum rc check_line(const char *line, struct err *e)
+enum rc target_check_line(const char *line, struct err *e)
 {
     struct str v = str_of(line), name = str_cut(&v, ':');
 
@@ -175,7 +175,7 @@ static enum rc collect(struct lines *l, const struct http_target_opts *o,
         add(l, "Authorization: Bearer ", o->bearer);
     }
     for (const char *const *h = o->headers; rc == RC_OK && h && *h; h++) {
-        rc = check_line(*h, e);
+        rc = target_check_line(*h, e);
         add(l, *h, "");
     }
     return rc;
@@ -237,9 +237,13 @@ enum rc target_make(const struct http_target_opts *o, const char *user_agent,
     list_init(&t->state->spare);
     lanes_init(&t->state->lanes, 1); /* the client knows better */
     t->insecure = o->insecure;
+    t->public_only = o->public_only;
     rc = set_url(t, o->base_url ? o->base_url : "", e);
     if (rc == RC_OK && o->proxy && !is_plain(str_of(o->proxy)))
         rc = err_set(e, RC_INVALID, "a proxy must be printable ASCII");
+    if (rc == RC_OK && o->proxy && o->public_only)
+        rc = err_set(e, RC_INVALID,
+                     "behind a proxy it cannot be seen whether an address is public");
     if (rc == RC_OK && o->ca_file && access(o->ca_file, R_OK) < 0)
         rc = err_sys(e, rc_of_errno(errno), errno, "cannot read the CA file %s",
                      o->ca_file);

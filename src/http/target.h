@@ -25,7 +25,7 @@ struct http_target {
     char *url; /* without a slash at its end */
     char *proxy;
     char *ca_file; /* NULL: the system's */
-    bool tls, insecure;
+    bool tls, insecure, public_only;
     bool numeric; /* the host is an address: no names to look up */
     struct curl_slist *get, *post, *post_large; /* header lines; each ends in the one
                                                    before */
@@ -38,5 +38,7 @@ struct http_target {
  */
 NODISCARD enum rc target_make(const struct http_target_opts *o, const char *user_agent,
                               struct http_target **ret, struct err *e);
+/* Is it "Name: value" in printable ASCII?  RC_INVALID says what is wrong, not the value. */
+NODISCARD enum rc target_check_line(const char *line, struct err *e);
 struct http_target *
 target_destroy(struct http_target *t); /* no lane or spare handle may be left */
