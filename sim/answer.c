@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <xxhash.h>
+#include <zlib.h>
 
 #define LIT(b, text) ((void)buf_add((b), (text), sizeof(text) - 1))
 
@@ -203,13 +204,38 @@ static void put_floats(struct buf *b, uint64_t seed, uint64_t dims, uint64_t lim
     (void)buf_char(b, ']');
 }
 
+struct base64 {
+    struct buf *b;
+    uint32_t acc;
+    unsigned bits;
+};
+
+static void base64_digit(struct base64 *e, uint32_t digit)
+{
+    (void)buf_char(
+        e->b,
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[digit & 63]);
+}
+
+static void base64_byte(struct base64 *e, uint8_t byte)
+{
+    e->acc = e->acc << 8 | byte;
+    for (e->bits += 8; e->bits >= 6; e->bits -= 6)
+        base64_digit(e, e->acc >> (e->bits - 6));
+}
+
+static void base64_end(struct base64 *e)
+{
+    if (e->bits)
+        base64_digit(e, e->acc << (6 - e->bits));
+    for (; e->bits && e->bits != 6; e->bits += 2) /* 4 left over: one pad; 2: two */
+        (void)buf_char(e->b, '=');
+}
+
 /* As the SDKs ask for by default: base64 of little-endian 32-bit floats. */
 static void put_base64(struct buf *b, uint64_t seed, uint64_t dims, uint64_t limit)
 {
-    static const char digits[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    uint32_t acc = 0;
-    unsigned bits = 0;
+    struct base64 e = {.b = b};
 
     (void)buf_char(b, '"');
     for (uint64_t i = 0; i < dims * 4 && buf_failed(b) == RC_OK; i++) {
@@ -217,14 +243,9 @@ static void put_base64(struct buf *b, uint64_t seed, uint64_t dims, uint64_t lim
         uint32_t word;
 
         memcpy(&word, &f, sizeof word);
-        acc = acc << 8 | (word >> 8 * (i % 4) & 255);
-        for (bits += 8; bits >= 6; bits -= 6)
-            (void)buf_char(b, digits[acc >> (bits - 6) & 63]);
+        base64_byte(&e, word >> 8 * (i % 4) & 255);
     }
-    if (bits)
-        (void)buf_char(b, digits[acc << (6 - bits) & 63]);
-    while (bits && bits != 6) /* 4 left over: one pad; 2: two */
-        (void)buf_char(b, '='), bits += 2;
+    base64_end(&e);
     (void)buf_char(b, '"');
 }
 
@@ -310,6 +331,102 @@ static void put_moderations(struct buf *b, const struct sim_request *rq, int64_t
     LIT(b, "]}");
 }
 
+/* One chunk of a PNG: length, type and data, CRC-32 over the last two (RFC 2083, 3.2). */
+static void png_chunk(struct buf *png, const char *type_and_data, size_t n)
+{
+    uint32_t head = (uint32_t)n - 4;
+    uint32_t crc = (uint32_t)crc32_z(0, (const Bytef *)type_and_data, n);
+
+    for (int shift = 24; shift >= 0; shift -= 8)
+        (void)buf_char(png, (char)(head >> shift));
+    (void)buf_add(png, type_and_data, n);
+    for (int shift = 24; shift >= 0; shift -= 8)
+        (void)buf_char(png, (char)(crc >> shift));
+}
+
+/* A PNG of one grey pixel whose comment begins with the mark. */
+static void put_png(struct buf *b, const struct sim_request *rq, uint32_t i)
+{
+    static const char ihdr[] = "IHDR\0\0\0\1\0\0\0\1\10\0\0\0\0", iend[] = "IEND";
+    static const char idat[] = "IDAT\x78\x01\x01\x02\0\xfd\xff\0\x80\0\x82\0\x81";
+    struct base64 e = {.b = b};
+    struct buf png, text;
+
+    buf_init(&png, 1024);
+    buf_init(&text, 256);
+    LIT(&png, "\x89PNG\r\n\x1a\n");
+    png_chunk(&png, ihdr, sizeof ihdr - 1);
+    (void)buf_add(&text, "tEXtComment", 12);
+    put_mark(&text, rq);
+    (void)buf_fmt(&text, " %u", i);
+    png_chunk(&png, text.p, text.n);
+    png_chunk(&png, idat, sizeof idat - 1);
+    png_chunk(&png, iend, sizeof iend - 1);
+    for (size_t k = 0; k < png.n; k++)
+        base64_byte(&e, (uint8_t)png.p[k]);
+    base64_end(&e);
+    buf_done(&text);
+    buf_done(&png);
+}
+
+static void put_images_usage(struct buf *b, const struct sim_request *rq)
+{
+    uint64_t out = rq->output_tokens * rq->choices;
+
+    LIT(b,
+        ",\"background\":\"opaque\",\"output_format\":\"png\",\"quality\":\"low\",\"size\":"
+        "\"1024x1024\",\"usage\":{\"input_tokens\":");
+    (void)buf_u64(b, rq->prompt_tokens);
+    LIT(b, ",\"input_tokens_details\":{\"image_tokens\":0,\"text_tokens\":");
+    (void)buf_u64(b, rq->prompt_tokens);
+    LIT(b, "},\"output_tokens\":");
+    (void)buf_u64(b, out);
+    LIT(b, ",\"total_tokens\":");
+    (void)buf_u64(b, rq->prompt_tokens + out);
+    (void)buf_char(b, '}');
+}
+
+/* As the real API: models that answer with bytes count tokens, those with URLs do not. */
+static void put_images(struct buf *b, const struct sim_request *rq, int64_t created)
+{
+    LIT(b, "{\"created\":");
+    (void)buf_i64(b, created);
+    LIT(b, ",\"data\":[");
+    for (uint32_t i = 0; i < rq->choices && buf_failed(b) == RC_OK; i++) {
+        if (i)
+            (void)buf_char(b, ',');
+        if (rq->by_url) {
+            LIT(b, "{\"url\":\"https://images.invalid/");
+            put_mark(b, rq);
+            (void)buf_fmt(b, "-%u.png\",\"revised_prompt\":null}", i);
+        } else {
+            LIT(b, "{\"b64_json\":\"");
+            put_png(b, rq, i);
+            LIT(b, "\"}");
+        }
+    }
+    (void)buf_char(b, ']');
+    if (!rq->by_url)
+        put_images_usage(b, rq);
+    (void)buf_char(b, '}');
+}
+
+/* The real one answers before the video is there, too. */
+static void put_videos(struct buf *b, const struct sim_request *rq, int64_t created)
+{
+    LIT(b, "{\"id\":\"video_");
+    put_mark(b, rq);
+    LIT(b, "\",\"object\":\"video\",\"created_at\":");
+    (void)buf_i64(b, created);
+    LIT(b, ",\"status\":\"queued\",\"model\":");
+    (void)buf_str(b, rq->model);
+    LIT(b, ",\"progress\":0,\"prompt\":");
+    (void)buf_str(b, rq->input.raw);
+    LIT(b,
+        ",\"seconds\":\"4\",\"size\":\"720x1280\",\"completed_at\":null,\"expires_at\":"
+        "null,\"error\":null,\"remixed_from_video_id\":null}");
+}
+
 void sim_answer(struct buf *dst, const struct sim_request *rq, int64_t created)
 {
     static void (*const put[])(struct buf *, const struct sim_request *,
@@ -317,7 +434,10 @@ void sim_answer(struct buf *dst, const struct sim_request *rq, int64_t created)
                                            [SIM_COMPLETIONS] = put_completions,
                                            [SIM_EMBEDDINGS] = put_embeddings,
                                            [SIM_RESPONSES] = put_responses,
-                                           [SIM_MODERATIONS] = put_moderations};
+                                           [SIM_MODERATIONS] = put_moderations,
+                                           [SIM_IMAGES] = put_images,
+                                           [SIM_IMAGE_EDITS] = put_images,
+                                           [SIM_VIDEOS] = put_videos};
 
     CHECK(sim_route_works(rq->route));
     put[rq->route](dst, rq, created);

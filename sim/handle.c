@@ -43,7 +43,7 @@ static void send_error(struct sim_conn *c, unsigned status, const char *param,
     sim_answer_error(&c->s->body, status, param, message);
     r = reply_of(c, status);
     if (status == 405)
-        r.extra = "allow: GET, POST\r\n";
+        r.extra = "allow: GET, POST, PUT\r\n";
     if (status >= 300 && status < 400) /* a client that follows shows up as a GET */
         r.extra = "location: /v1/models\r\n";
     send_plain(c, &r);
@@ -259,15 +259,39 @@ static void put_model_or_404(struct sim_conn *c, struct str path, struct sim_rep
     r->status = 404;
 }
 
+static void put_models_or_404(struct sim_conn *c, struct sim_reply *r)
+{
+    if (!c->s->unlisted) {
+        sim_answer_models(&c->s->body, c->s->o);
+        return;
+    }
+    sim_answer_error(&c->s->body, 404, NULL, "Not Found");
+    r->status = 404;
+}
+
+static void set_models(struct sim_conn *c, struct sim_reply *r)
+{
+    if (sim_server_set_models(c->s, c->rq.body) == RC_OK) {
+        r->type = NULL;
+        return;
+    }
+    sim_answer_error(&c->s->body, 400, NULL,
+                     "the body must be a JSON array of models' names, or null");
+    r->status = 400;
+}
+
 static void send_told(struct sim_conn *c, struct str path)
 {
     struct sim_server *s = c->s;
     struct sim_reply r = reply_of(c, 200);
 
     buf_reset(&s->body);
-    switch ((int)c->rq.route) { /* int: only those of GET come here */
+    switch ((int)c->rq.route) { /* int: only those that are no work come here */
     case SIM_MODELS:
-        sim_answer_models(&s->body, s->o);
+        put_models_or_404(c, &r);
+        break;
+    case SIM_SET_MODELS:
+        set_models(c, &r);
         break;
     case SIM_MODEL:
         put_model_or_404(c, path, &r);
@@ -277,7 +301,8 @@ static void send_told(struct sim_conn *c, struct str path)
         break;
     case SIM_METRICS:
         r.type = "text/plain; version=0.0.4; charset=utf-8";
-        sim_meter_text(&s->meter, sim_engine_load(s->engine), s->o->models[0], &s->body);
+        sim_meter_text(&s->meter, sim_engine_load(s->engine),
+                       s->o->n_models ? s->o->models[0] : "", &s->body);
         break;
     case SIM_ORACLE:
         r.type = "application/jsonl";

@@ -140,17 +140,24 @@ static enum rc parse_plan(struct str v, const struct flag *f, void *dst, struct 
     return sim_schedule_parse(v, dst, e);
 }
 
+bool sim_model_name(struct str name)
+{
+    for (size_t i = 0; i < name.n; i++)
+        if ((unsigned char)name.p[i] <= ' ' || (unsigned char)name.p[i] >= 0x7f ||
+            name.p[i] == '"' || name.p[i] == '\\')
+            return false;
+    return name.n >= 1 && name.n <= SIM_MODEL_MAX;
+}
+
 static enum rc parse_model(struct str v, const struct flag *f, void *dst, struct err *e)
 {
     struct sim_options *o = dst;
 
     (void)f;
-    if (v.n == 0 || v.n > 200)
-        return err_set(e, RC_INVALID, "a model's name has 1 to 200 bytes");
-    for (size_t i = 0; i < v.n; i++)
-        if ((unsigned char)v.p[i] <= ' ' || (unsigned char)v.p[i] >= 0x7f ||
-            v.p[i] == '"' || v.p[i] == '\\')
-            return err_set(e, RC_INVALID, "\"%.*s\" is not a model's name", STR_ARG(v));
+    if (v.n == 0 || v.n > SIM_MODEL_MAX)
+        return err_set(e, RC_INVALID, "a model's name has 1 to %d bytes", SIM_MODEL_MAX);
+    if (!sim_model_name(v))
+        return err_set(e, RC_INVALID, "\"%.*s\" is not a model's name", STR_ARG(v));
     if (o->n_models == SIM_MODELS_MAX)
         return err_set(e, RC_LIMIT, "there are more than %d models", SIM_MODELS_MAX);
     o->models[o->n_models++] = v.p;

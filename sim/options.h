@@ -10,6 +10,7 @@
 #include "sim/fault.h"
 
 #define SIM_MODELS_MAX 64
+#define SIM_MODEL_MAX  200 /* bytes of a name */
 
 struct sim_range {
     uint64_t min, max;
@@ -50,6 +51,9 @@ struct sim_options {
 NODISCARD enum rc sim_options_parse(int argc, char **argv, struct sim_options *ret,
                                     struct err *e);
 void sim_options_help(void); /* on stdout */
+
+/* 1 to SIM_MODEL_MAX printable characters of ASCII but for space, quote and backslash. */
+bool sim_model_name(struct str name);
 
 /* min..max by 64 random bits */
 static inline uint64_t sim_range_pick(struct sim_range r, uint64_t bits)

@@ -9,6 +9,9 @@
 /* What the several decisions about one body are salted with, so that they differ. */
 enum { SALT_TOKENS = 0x746f6b, SALT_LATENCY = 0x6c6174 };
 
+/* What the real API counts for an image of 1024 x 1024 in low quality. */
+#define IMAGE_TOKENS 272
+
 enum {
     WANT_MODEL,
     WANT_STREAM,
@@ -21,6 +24,9 @@ enum {
     WANT_N,
     WANT_FORMAT,
     WANT_DIMS,
+    WANT_RESPONSE_FORMAT,
+    WANT_IMAGE,
+    WANT_IMAGES,
     WANT_COUNT
 };
 
@@ -36,6 +42,9 @@ static const struct json_want wants[WANT_COUNT] = {
     [WANT_N] = {"n", -1},
     [WANT_FORMAT] = {"encoding_format", -1},
     [WANT_DIMS] = {"dimensions", -1},
+    [WANT_RESPONSE_FORMAT] = {"response_format", -1},
+    [WANT_IMAGE] = {"image", -1},
+    [WANT_IMAGES] = {"images", -1},
 };
 
 static const struct {
@@ -51,6 +60,9 @@ static const struct {
 static const struct {
     unsigned work, limit, other_limit; /* members: the prompt, the most output */
     bool array_only;                   /* the work is one conversation */
+    bool text_only;                    /* the work is one description */
+    bool edits;                        /* of images that the request must bring */
+    uint64_t makes;                    /* output tokens of one answer; 0: as it comes */
     bool lists;                        /* a list of prompts has an answer for each */
     bool has_n;                        /* `n` multiplies the answers */
     bool generates;
@@ -62,6 +74,10 @@ static const struct {
     [SIM_EMBEDDINGS] = {WANT_INPUT, .lists = true},
     [SIM_RESPONSES] = {WANT_INPUT, WANT_MAX_OUTPUT, WANT_MAX_OUTPUT, .generates = true},
     [SIM_MODERATIONS] = {WANT_INPUT, .lists = true},
+    [SIM_IMAGES] = {WANT_PROMPT, .text_only = true, .has_n = true, .makes = IMAGE_TOKENS},
+    [SIM_IMAGE_EDITS] = {WANT_PROMPT, .text_only = true, .has_n = true, .edits = true,
+                         .makes = IMAGE_TOKENS},
+    [SIM_VIDEOS] = {WANT_PROMPT, .text_only = true},
 };
 
 enum sim_route sim_route_of(struct str method, struct str path)
@@ -174,11 +190,15 @@ static enum rc read_work(struct sim_request *rq, const struct json_val *vals,
     const struct json_val *v = &vals[want];
     bool array = v->type == JSON_ARRAY;
 
-    if (!array && (works[rq->route].array_only || v->type != JSON_STRING))
+    if (array ? works[rq->route].text_only
+              : works[rq->route].array_only || v->type != JSON_STRING)
         return refuse(why, 400, wants[want].key, "%s %s", wants[want].key,
                       v->type == JSON_NONE ? "is missing" : "has the wrong type");
     if (array && v->count == 0)
         return refuse(why, 400, wants[want].key, "%s is empty", wants[want].key);
+    if (works[rq->route].edits && vals[WANT_IMAGE].type == JSON_NONE &&
+        vals[WANT_IMAGES].type == JSON_NONE)
+        return refuse(why, 400, "images", "images is missing");
     rq->input = *v;
     rq->prompt_tokens = u64_max(1, v->raw.n / 4);
     return read_choices(rq, vals, why);
@@ -189,6 +209,7 @@ static enum rc read_output(struct sim_request *rq, const struct json_val *vals,
 {
     uint64_t limit = 0;
 
+    rq->output_tokens = works[rq->route].makes;
     if (!works[rq->route].generates)
         return RC_OK;
     if (read_number(vals, works[rq->route].other_limit, UINT32_MAX, &limit, why) ||
@@ -218,6 +239,8 @@ enum rc sim_request_read(struct sim_request *rq, const struct sim_options *o,
     rq->dims = o->embedding_dim;
     rq->base64 = vals[WANT_FORMAT].type == JSON_STRING &&
                  json_str_is(vals[WANT_FORMAT].raw, STR("base64"));
+    rq->by_url = vals[WANT_RESPONSE_FORMAT].type == JSON_STRING &&
+                 json_str_is(vals[WANT_RESPONSE_FORMAT].raw, STR("url"));
     if (read_model(rq, &vals[WANT_MODEL], o, why) != RC_OK ||
         read_work(rq, vals, why) != RC_OK ||
         read_number(vals, WANT_DIMS, 65536, &rq->dims, why) != RC_OK)

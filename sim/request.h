@@ -18,12 +18,16 @@
     X(EMBEDDINGS, "POST", "/v1/embeddings")                                              \
     X(RESPONSES, "POST", "/v1/responses")                                                \
     X(MODERATIONS, "POST", "/v1/moderations")                                            \
+    X(IMAGES, "POST", "/v1/images/generations")                                          \
+    X(IMAGE_EDITS, "POST", "/v1/images/edits")                                           \
+    X(VIDEOS, "POST", "/v1/videos")                                                      \
     X(MODELS, "GET", "/v1/models")                                                       \
     X(MODEL, "GET", "/v1/models/")                                                       \
     X(HEALTH, "GET", "/health")                                                          \
     X(METRICS, "GET", "/metrics")                                                        \
     X(ORACLE, "GET", "/oracle")                                                          \
-    X(COUNTS, "GET", "/oracle/counts")
+    X(COUNTS, "GET", "/oracle/counts")                                                   \
+    X(SET_MODELS, "PUT", "/sim/models")
 
 enum sim_route {
 #define X(name, method, path) SIM_##name,
@@ -46,10 +50,11 @@ struct sim_request {
     struct str model;      /* a JSON string with its quotes */
     struct json_val input; /* messages, prompt or input */
     bool list;             /* input holds several prompts */
-    uint32_t choices;      /* answers of the list: choices, vectors, verdicts */
+    uint32_t choices;      /* answers of the list: choices, vectors, verdicts, images */
     uint64_t prompt_tokens, output_tokens; /* output: of one choice */
     bool capped;                           /* the request's limit cut the output */
     bool base64;
+    bool by_url; /* images: where they are instead of what they are */
     uint64_t dims;
 };
 
@@ -63,7 +68,7 @@ enum sim_route sim_route_of(struct str method, struct str path);
 
 static inline bool sim_route_works(enum sim_route r) /* an endpoint of inference */
 {
-    return r <= SIM_MODERATIONS;
+    return r <= SIM_VIDEOS;
 }
 
 /* Sets route, body, hash and crc. */

@@ -3,6 +3,7 @@
 #include "base/id.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "json/json.h"
 #include "sim/conn.h"
 
 #include <errno.h>
@@ -228,7 +229,8 @@ enum rc sim_server_new(const struct sim_options *o, struct loop *l,
     struct sim_server *s = mem_new(struct sim_server);
     enum rc rc;
 
-    s->o = o;
+    s->mine = *o;
+    s->o = &s->mine;
     s->loop = l;
     s->fd = -1;
     s->engine = sim_engine_new(l, o->concurrency, o->max_queued);
@@ -270,8 +272,60 @@ struct sim_server *sim_server_free(struct sim_server *s)
     buf_done(&s->body);
     buf_done(&s->spare);
     buf_done(&s->out);
+    mem_free(s->names);
     mem_free(s);
     return NULL;
+}
+
+/* --- Models --------------------------------------------------------------------------
+ */
+
+/* The names one behind the other, each with a NUL, and how many. */
+static enum rc read_names(struct str json, struct buf *names, unsigned *ret_n)
+{
+    struct json_val top, v;
+    struct json_iter it;
+    struct str key;
+    unsigned n = 0;
+
+    if (json_read(json, &(struct json_limits){0}, NULL, 0, NULL, &top, NULL) != RC_OK ||
+        top.type != JSON_ARRAY || top.count > SIM_MODELS_MAX)
+        return RC_INVALID;
+    for (it = json_iter(&top); json_next(&it, &key, &v); n++) {
+        size_t from = names->n;
+
+        if (v.type != JSON_STRING || json_unescape(v.raw, names) != RC_OK ||
+            !sim_model_name((struct str){names->p + from, names->n - from}) ||
+            buf_char(names, '\0') != RC_OK)
+            return RC_INVALID;
+    }
+    *ret_n = n;
+    return RC_OK;
+}
+
+enum rc sim_server_set_models(struct sim_server *s, struct str json)
+{
+    struct buf names;
+    const char *at;
+    unsigned n = 0;
+
+    if (str_is(str_trim(json), "null")) {
+        s->unlisted = true;
+        return RC_OK;
+    }
+    buf_init(&names, SIM_MODELS_MAX * (SIM_MODEL_MAX + 1));
+    if (read_names(json, &names, &n) != RC_OK) {
+        buf_done(&names);
+        return RC_INVALID;
+    }
+    mem_free(s->names);
+    at = s->names = buf_take(&names, NULL);
+    CHECK(at);
+    for (unsigned i = 0; i < n; i++, at += strlen(at) + 1)
+        s->mine.models[i] = at;
+    s->mine.n_models = n;
+    s->unlisted = false;
+    return RC_OK;
 }
 
 const char *sim_server_date(struct sim_server *s)

@@ -23,7 +23,10 @@
 #define SIM_FILLING (64u << 10)
 
 struct sim_server {
-    const struct sim_options *o;
+    const struct sim_options *o; /* &mine */
+    struct sim_options mine;
+    char *names;   /* the models that a client has set; NULL: those of the options */
+    bool unlisted; /* a client has set null: 404 for the list */
     struct loop *loop;
     struct sim_engine *engine;
     struct sim_oracle *oracle;
@@ -53,6 +56,10 @@ NODISCARD enum rc sim_server_new(const struct sim_options *o, struct loop *l,
 struct sim_server *sim_server_free(struct sim_server *s); /* outside of the loop */
 /* "127.0.0.1:8000"; "[::1]:8000" */
 void sim_server_address(const struct sim_server *s, char *dst, size_t cap);
+
+/* What models there are from now on: a JSON array of names; null: there is no list.
+ * RC_INVALID: it is neither. */
+NODISCARD enum rc sim_server_set_models(struct sim_server *s, struct str json);
 
 /* All connections are reset and nobody listens for --poison-down. */
 void sim_server_crash(struct sim_server *s);

@@ -18,13 +18,6 @@ static const struct json_want wants[N_WANTS] = {
     [INPUT] = {"input", BODY},
 };
 
-/* How the real API names a kind of request in front of what it says about it. */
-static const char *const titles[ENDPOINT_COUNT] = {
-    [ENDPOINT_RESPONSES] = "Responses",     [ENDPOINT_CHAT] = "Chat Completions",
-    [ENDPOINT_EMBEDDINGS] = "Embeddings",   [ENDPOINT_COMPLETIONS] = "Completions",
-    [ENDPOINT_MODERATIONS] = "Moderations",
-};
-
 const char *line_fault_code(enum line_fault f)
 {
     static const char *const codes[LINE_FAULT_COUNT] = {
@@ -197,7 +190,8 @@ static enum rc check_body(const struct json_val *vals, enum endpoint ep,
         return rc;
     if (stream->type == JSON_TRUE)
         return fault(e, LINE_STREAM, "body.stream",
-                     "%s: Streaming is not supported in the Batch API.", titles[ep]);
+                     "%s: Streaming is not supported in the Batch API.",
+                     endpoint_title(ep));
     if (stream->type != JSON_NONE && stream->type != JSON_FALSE &&
         stream->type != JSON_NULL)
         return bad_type(e, "body.stream", "a boolean", stream);

@@ -14,6 +14,10 @@ BODIES = {
     "/v1/embeddings": lambda i: {"model": "sim-model", "input": [f"a {i}", f"b {i}"]},
     "/v1/responses": lambda i: {"model": "sim-model", "input": f"q {i}"},
     "/v1/moderations": lambda i: {"model": "sim-model", "input": f"q {i}"},
+    "/v1/images/generations": lambda i: {"model": "sim-model", "prompt": f"cat {i}", "n": 2},
+    "/v1/images/edits": lambda i: {"model": "sim-model", "prompt": f"a hat on cat {i}",
+                                   "images": [{"image_url": "data:image/png;base64,AA=="}]},
+    "/v1/videos": lambda i: {"model": "sim-model", "prompt": f"cat {i} sleeps"},
 }
 
 
@@ -63,7 +67,22 @@ class Round(E2E):
         self.round_of("/v1/responses")
 
     def test_moderations_come_back_whole(self):
-        self.round_of("/v1/moderations")
+        report = self.round_of("/v1/moderations")
+        self.assertIsNone(report.batch["usage"], "these answers tell none")
+
+    def test_images_come_back_whole(self):
+        report = self.round_of("/v1/images/generations")
+        self.assertEqual(report.batch["usage"]["output_tokens"], 40 * 2 * 272)
+        for line in report.output.values():
+            self.assertEqual(len(line.json["data"]), 2)
+
+    def test_image_edits_come_back_whole(self):
+        report = self.round_of("/v1/images/edits")
+        self.assertEqual(report.batch["usage"]["output_tokens"], 40 * 272)
+
+    def test_videos_come_back_whole(self):
+        report = self.round_of("/v1/videos")
+        self.assertIsNone(report.batch["usage"], "these answers tell none")
 
     def test_every_status_on_the_way_is_seen_with_its_timestamp(self):
         upstream = Upstream(ok(b'{"object":"x"}'))

@@ -116,7 +116,7 @@ TEST(missing_and_bad_members_are_refused_by_name)
         {"{\"input_file_id\":\"f\",\"endpoint\":\"/v1/chat\"}", APIERR_VALUE, "endpoint",
          "Invalid value: '/v1/chat'. Supported values are: '/v1/responses'"},
         {"{\"input_file_id\":\"f\",\"endpoint\":\"/v1/embeddings/\"}", APIERR_VALUE,
-         "endpoint", "and '/v1/moderations'."},
+         "endpoint", "and '/v1/videos'."},
         {"{\"input_file_id\":\"f\",\"endpoint\":\"http://evil/v1/embeddings\"}",
          APIERR_VALUE, "endpoint", "Supported values"},
         {"{" GOOD ",\"output_expires_after\":{}}", APIERR_MISSING,

@@ -295,7 +295,8 @@ TEST(each_endpoint_takes_its_own_url_only)
     EQ_Z(
         e.message,
         "Invalid value: '/v1/files'. Supported values are: '/v1/responses', "
-        "'/v1/chat/completions', '/v1/embeddings', '/v1/completions' and '/v1/moderations'.");
+        "'/v1/chat/completions', '/v1/embeddings', '/v1/completions', '/v1/moderations', "
+        "'/v1/images/generations', '/v1/images/edits' and '/v1/videos'.");
 }
 
 TEST(no_url_leads_out_of_the_list)
@@ -365,7 +366,8 @@ TEST(one_changed_byte_is_another_url)
 TEST(stream_is_told_in_the_words_of_the_endpoint)
 {
     static const char *const titles[ENDPOINT_COUNT] = {
-        "Responses", "Chat Completions", "Embeddings", "Completions", "Moderations"};
+        "Responses",   "Chat Completions", "Embeddings",  "Completions",
+        "Moderations", "Images",           "Image Edits", "Videos"};
 
     for (unsigned ep = 0; ep < ENDPOINT_COUNT; ep++)
         for (int any = 0; any < 2; any++) {

@@ -63,6 +63,32 @@ TEST(usage_is_read_from_every_endpoint)
          "\"output_tokens\":3,\"output_tokens_details\":{\"reasoning_tokens\":3},"
          "\"total_tokens\":10}}",
          {7, 1, 3, 3, 10}},
+        {"completions",
+         "{\"id\":\"cmpl-1\",\"object\":\"text_completion\",\"choices\":[{\"text\":\"a\"}],"
+         "\"usage\":{\"prompt_tokens\":5,\"completion_tokens\":7,\"total_tokens\":12}}",
+         {5, 0, 7, 0, 12}},
+        {"vllm, which has no details",
+         "{\"object\":\"chat.completion\",\"usage\":{\"prompt_tokens\":12,"
+         "\"total_tokens\":28,\"completion_tokens\":16,\"prompt_tokens_details\":null},"
+         "\"prompt_logprobs\":null,\"kv_transfer_params\":null}",
+         {12, 0, 16, 0, 28}},
+        {"a responses object that is incomplete",
+         "{\"id\":\"resp_1\",\"object\":\"response\",\"status\":\"incomplete\",\"output\":[],"
+         "\"usage\":{\"input_tokens\":36,\"input_tokens_details\":{\"cached_tokens\":0},"
+         "\"output_tokens\":87,\"output_tokens_details\":{\"reasoning_tokens\":64},"
+         "\"total_tokens\":123},\"user\":null}",
+         {36, 0, 87, 64, 123}},
+        {"images",
+         "{\"created\":1713833628,\"background\":\"opaque\",\"data\":[{\"b64_json\":\"AA==\"}],"
+         "\"usage\":{\"total_tokens\":100,\"input_tokens\":50,\"output_tokens\":50,"
+         "\"input_tokens_details\":{\"text_tokens\":10,\"image_tokens\":40}}}",
+         {50, 0, 50, 0, 100}},
+        {"image edits",
+         "{\"created\":1,\"data\":[{\"b64_json\":\"AA==\"}],\"output_format\":\"png\",\"usage\":{"
+         "\"input_tokens\":360,\"input_tokens_details\":{\"image_tokens\":323,"
+         "\"text_tokens\":37},\"output_tokens\":272,\"output_tokens_details\":{"
+         "\"image_tokens\":272,\"text_tokens\":0},\"total_tokens\":632}}",
+         {360, 0, 272, 0, 632}},
         {"embeddings",
          "{\"usage\":{\"prompt_tokens\":8,\"total_tokens\":8}}",
          {8, 0, 0, 0, 8}},
@@ -89,6 +115,15 @@ TEST(usage_is_read_from_every_endpoint)
         EQ_INT(o.usage.reasoning, rows[i].want.reasoning);
         EQ_INT(o.usage.total, rows[i].want.total);
     }
+    /* A moderation, an image of a model that counts none, a video. */
+    OK(!outcome_of_answer(200, STR("{\"id\":\"modr-1\",\"model\":\"m\",\"results\":[]}"))
+            .has_usage);
+    OK(!outcome_of_answer(200,
+                          STR("{\"created\":1,\"data\":[{\"url\":\"http://x/1.png\"}]}"))
+            .has_usage);
+    OK(!outcome_of_answer(200, STR("{\"id\":\"video_1\",\"object\":\"video\",\"status\":"
+                                   "\"queued\",\"progress\":0,\"seconds\":\"8\"}"))
+            .has_usage);
     OK(!outcome_of_answer(200, STR("{}")).has_usage);
     OK(!outcome_of_answer(200, STR("{\"usage\":null}")).has_usage);
     OK(!outcome_of_answer(500, STR("{\"usage\":{\"prompt_tokens\":1}}")).has_usage);

@@ -330,6 +330,77 @@ TEST(a_moderations_answer_has_a_verdict_for_each_input)
     buf_done(&b);
 }
 
+/* The images of a PNG are read back by its own rules: chunks with a length and a CRC-32. */
+static void check_png(const uint8_t *p, size_t n, const struct sim_request *rq)
+{
+    uint8_t pixel[8];
+    uLongf got = sizeof pixel;
+    size_t at = 8;
+    char mark[40];
+
+    EQ_INT(memcmp(p, "\x89PNG\r\n\x1a\n", 8), 0);
+    while (at < n) {
+        uint32_t len =
+            (uint32_t)p[at] << 24 | p[at + 1] << 16 | p[at + 2] << 8 | p[at + 3];
+        const uint8_t *crc = p + at + 8 + len;
+
+        OK(at + 12 + len <= n);
+        EQ_INT((uint32_t)crc[0] << 24 | crc[1] << 16 | crc[2] << 8 | crc[3],
+               crc32(0, p + at + 4, len + 4));
+        if (memcmp(p + at + 4, "IDAT", 4) == 0)
+            EQ_INT(uncompress(pixel, &got, p + at + 8, len), Z_OK);
+        at += 12 + len;
+    }
+    EQ_INT(at, n);
+    EQ_INT(got, 2);
+    EQ_RC(str_fmt(mark, sizeof mark, "Comment%c%016llx", 0, (unsigned long long)rq->hash),
+          RC_OK);
+    OK(memmem(p, n, mark, 8 + 16));
+}
+
+TEST(an_images_answer_has_a_png_for_each_and_counts_tokens)
+{
+    struct sim_options o = presets();
+    struct sim_request rq =
+        request(SIM_IMAGES, "{\"model\":\"m\",\"prompt\":\"a cat\",\"n\":3}", &o);
+    uint8_t bytes[1024];
+    struct buf b;
+    struct str text, image;
+
+    buf_init(&b, 1 << 20);
+    text = answer(&b, &rq);
+    EQ_INT(number(text, "created"), 1234);
+    EQ_INT(at(text, "data").count, 3);
+    image = raw(text, "data.2.b64_json");
+    check_png(bytes, unbase64((struct str){image.p + 1, image.n - 2}, bytes), &rq);
+    EQ_INT(number(text, "usage.output_tokens"), 3 * 272);
+    EQ_INT(number(text, "usage.total_tokens"),
+           number(text, "usage.input_tokens") + number(text, "usage.output_tokens"));
+    rq = request(SIM_IMAGES,
+                 "{\"model\":\"m\",\"prompt\":\"a\",\"response_format\":\"url\"}", &o);
+    text = answer(&b, &rq);
+    OK(str_starts(raw(text, "data.0.url"), STR("\"https://")));
+    OK(!memmem(text.p, text.n, "usage", 5));
+    buf_done(&b);
+}
+
+TEST(a_videos_answer_is_a_job_that_is_queued)
+{
+    struct sim_options o = presets();
+    struct sim_request rq =
+        request(SIM_VIDEOS, "{\"model\":\"m\",\"prompt\":\"a \\u0063at\"}", &o);
+    struct buf b;
+    struct str text;
+
+    buf_init(&b, 1 << 20);
+    text = answer(&b, &rq);
+    has_mark(raw(text, "id"), "video_", &rq);
+    EQ_STR(raw(text, "object"), STR("\"video\""));
+    EQ_STR(raw(text, "status"), STR("\"queued\""));
+    EQ_STR(raw(text, "prompt"), STR("\"a \\u0063at\""));
+    buf_done(&b);
+}
+
 TEST(answers_are_a_function_of_seed_body_and_time)
 {
     struct sim_options o = presets(), other = presets();

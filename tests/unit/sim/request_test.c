@@ -23,12 +23,17 @@ TEST(routes_are_told_from_unknown_paths_and_methods)
         {"POST", "/v1/embeddings", SIM_EMBEDDINGS},
         {"POST", "/v1/responses", SIM_RESPONSES},
         {"POST", "/v1/moderations", SIM_MODERATIONS},
+        {"POST", "/v1/images/generations", SIM_IMAGES},
+        {"POST", "/v1/images/edits", SIM_IMAGE_EDITS},
+        {"POST", "/v1/videos", SIM_VIDEOS},
         {"GET", "/v1/models", SIM_MODELS},
         {"GET", "/v1/models/a/b", SIM_MODEL},
         {"GET", "/health", SIM_HEALTH},
         {"GET", "/metrics", SIM_METRICS},
         {"GET", "/oracle", SIM_ORACLE},
         {"GET", "/oracle/counts", SIM_COUNTS},
+        {"PUT", "/sim/models", SIM_SET_MODELS},
+        {"GET", "/sim/models", SIM_NO_METHOD},
         {"GET", "/v1/chat/completions", SIM_NO_METHOD},
         {"HEAD", "/health", SIM_NO_METHOD},
         {"post", "/v1/embeddings", SIM_NO_METHOD},
@@ -83,6 +88,10 @@ TEST(requests_that_a_server_refuses_are_refused)
         {SIM_RESPONSES, "{\"model\":\"known\",\"input\":\"a\",\"max_output_tokens\":0}",
          "max_output_tokens", 400},
         {SIM_MODERATIONS, "{\"model\":\"known\",\"input\":[]}", "input", 400},
+        {SIM_IMAGES, "{\"model\":\"known\",\"prompt\":[\"a\"]}", "prompt", 400},
+        {SIM_IMAGES, "{\"model\":\"known\",\"prompt\":\"a\",\"n\":0}", "n", 400},
+        {SIM_IMAGE_EDITS, "{\"model\":\"known\",\"prompt\":\"a\"}", "images", 400},
+        {SIM_VIDEOS, "{\"model\":\"known\"}", "prompt", 400},
     };
     struct sim_options o = presets();
 

@@ -44,11 +44,16 @@ TEST(every_endpoint_answers)
          "\"object\":\"embedding\""},
         {"/v1/responses", "{\"model\":\"m\",\"input\":\"a\"}", "\"object\":\"response\""},
         {"/v1/moderations", "{\"model\":\"m\",\"input\":\"a\"}", "\"category_scores\""},
+        {"/v1/images/generations", "{\"model\":\"m\",\"prompt\":\"a\"}", "\"b64_json\""},
+        {"/v1/images/edits",
+         "{\"model\":\"m\",\"prompt\":\"a\",\"images\":[{\"file_id\":\"f\"}]}",
+         "\"output_format\":\"png\""},
+        {"/v1/videos", "{\"model\":\"m\",\"prompt\":\"a\"}", "\"object\":\"video\""},
         {"/v1/models", NULL, "\"id\":\"sim-model\""},
         {"/v1/models/sim-model", NULL, "{\"id\":\"sim-model\""},
         {"/metrics", NULL, "vllm:num_requests_running{"},
         {"/oracle", NULL, "\"path\":\"/v1/moderations\""},
-        {"/oracle/counts", NULL, "{\"requests\":5,\"bodies\":3,\"good\":5,"},
+        {"/oracle/counts", NULL, "{\"requests\":8,\"bodies\":4,\"good\":8,"},
     };
     struct sp s = SP_UP("--seed=3");
     int fd = sp_connect(&s); /* all on one connection */
@@ -68,6 +73,55 @@ TEST(every_endpoint_answers)
         sp_answer_done(&a);
     }
     close(fd);
+    sp_down(&s);
+}
+
+static int set_models(const struct sp *s, const char *json)
+{
+    int fd = sp_connect(s);
+    char text[256];
+    struct sp_answer a;
+    int status;
+
+    EQ_RC(str_fmt(text, sizeof text,
+                  "PUT /sim/models HTTP/1.1\r\nHost: x\r\nContent-Length: %zu\r\n\r\n%s",
+                  strlen(json), json),
+          RC_OK);
+    sp_send(fd, str_of(text));
+    a = sp_answer(fd);
+    status = a.status;
+    sp_answer_done(&a);
+    close(fd);
+    return status;
+}
+
+TEST(the_list_of_models_can_be_changed_while_it_runs)
+{
+    struct sp s = SP_UP("--strict-models", "--model=m");
+    struct sp_answer a;
+
+    EQ_INT(set_models(&s, "[\"b\\u0063\", \"d/e\"]"), 200);
+    a = sp_ask(&s, "/v1/models");
+    OK(has(&a, "\"id\":\"bc\"") && has(&a, "\"id\":\"d/e\"") && !has(&a, "\"id\":\"m\""));
+    sp_answer_done(&a);
+    a = post(&s, CHAT, hi);
+    EQ_INT(a.status, 404);
+    sp_answer_done(&a);
+    a = post(&s, CHAT, STR("{\"model\":\"bc\"," MSG));
+    EQ_INT(a.status, 200);
+    sp_answer_done(&a);
+    EQ_INT(set_models(&s, "null"), 200);
+    a = sp_ask(&s, "/v1/models");
+    EQ_INT(a.status, 404);
+    sp_answer_done(&a);
+    EQ_INT(set_models(&s, "[]"), 200);
+    a = sp_ask(&s, "/v1/models");
+    OK(has(&a, "\"data\":[]"));
+    sp_answer_done(&a);
+    EQ_INT(set_models(&s, "[1]"), 400);
+    EQ_INT(set_models(&s, "[\"a b\"]"), 400);
+    EQ_INT(set_models(&s, "{}"), 400);
+    EQ_INT(set_models(&s, ""), 400);
     sp_down(&s);
 }
 
