@@ -19,7 +19,9 @@ struct api_opts {
     struct engine *engine;
     uint64_t max_file_bytes;        /* 0: LIMIT_FILE_BYTES */
     int64_t min_window, max_window; /* seconds; 0: 1 s and 30 d */
-    int64_t file_expires; /* default expiry of purpose batch, seconds; 0: never */
+    int64_t file_expires;       /* default expiry of purpose batch, seconds; 0: never */
+    uint64_t max_inline_bytes;  /* body of a create that holds its requests; 0: 16 MiB */
+    const char *callback_hosts; /* core/callback.h; borrowed; NULL: none */
     const char *const
         *models; /* names for /v1/models, NULL-terminated; copied; NULL: none
                   */

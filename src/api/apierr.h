@@ -23,6 +23,7 @@
     X(TOO_GREAT, 400, APIERR_CALLER, "integer_above_max_value", 0)                       \
     X(TOO_LONG, 400, APIERR_CALLER, "string_above_max_length", 0)                        \
     X(TOO_MANY, 400, APIERR_CALLER, "object_above_max_properties", 0)                    \
+    X(EMPTY_ARRAY, 400, APIERR_CALLER, "empty_array", 0)                                 \
     X(NOT_FOUND, 404, APIERR_CALLER, NULL, 0)                                            \
     X(NO_MODEL, 404, APIERR_CALLER, "model_not_found", 0)                                \
     X(NO_ROUTE, 404, APIERR_CALLER, "unknown_url", 0)                                    \
@@ -35,10 +36,12 @@
     X(URI_TOO_LONG, 414, APIERR_CALLER, "uri_too_long", 0)                               \
     X(ENCODING, 415, APIERR_CALLER, "unsupported_content_encoding", 0)                   \
     X(RANGE, 416, APIERR_CALLER, "range_not_satisfiable", 0)                             \
+    X(KEY_REUSED, 422, APIERR_CALLER, "idempotency_key_reused", 0)                       \
     X(HEADERS_TOO_LARGE, 431, APIERR_CALLER, "headers_too_large", 0)                     \
     X(INTERNAL, 500, APIERR_SERVER, NULL, 0)                                             \
     X(UNAVAILABLE, 503, APIERR_SERVER, "server_unavailable", 5)                          \
     X(RECOVERING, 503, APIERR_SERVER, "server_recovering", 1)                            \
+    X(BUSY, 503, APIERR_SERVER, "server_busy", 1)                                        \
     X(NO_SPACE, 503, APIERR_SERVER, "insufficient_storage", 30)
 
 enum apierr_kind {

@@ -7,20 +7,29 @@
 
 enum member {
     INPUT_FILE,
+    REQUESTS,
     ENDPOINT,
     WINDOW,
     METADATA,
     EXPIRES,
     EXPIRES_ANCHOR,
     EXPIRES_SECONDS,
+    CONTINUE_FROM,
+    SAMPLE,
+    PRIORITY,
+    PAUSED,
+    CALLBACK_URL,
     MEMBERS
 };
 
 static const struct json_want wants[MEMBERS] = {
-    [INPUT_FILE] = {"input_file_id", -1},     [ENDPOINT] = {"endpoint", -1},
-    [WINDOW] = {"completion_window", -1},     [METADATA] = {"metadata", -1},
-    [EXPIRES] = {"output_expires_after", -1}, [EXPIRES_ANCHOR] = {"anchor", EXPIRES},
-    [EXPIRES_SECONDS] = {"seconds", EXPIRES},
+    [INPUT_FILE] = {"input_file_id", -1},    [REQUESTS] = {"requests", -1},
+    [ENDPOINT] = {"endpoint", -1},           [WINDOW] = {"completion_window", -1},
+    [METADATA] = {"metadata", -1},           [EXPIRES] = {"output_expires_after", -1},
+    [EXPIRES_ANCHOR] = {"anchor", EXPIRES},  [EXPIRES_SECONDS] = {"seconds", EXPIRES},
+    [CONTINUE_FROM] = {"continue_from", -1}, [SAMPLE] = {"sample", -1},
+    [PRIORITY] = {"priority", -1},           [PAUSED] = {"paused", -1},
+    [CALLBACK_URL] = {"callback_url", -1},
 };
 
 /* Metadata is kept as it was sent, white space and escapes included.  All pairs at their
@@ -42,6 +51,28 @@ static enum rc read_input_file(const struct json_val *v, struct buf *text,
     return apierr_set(e, APIERR_VALUE, "input_file_id",
                       "Invalid 'input_file_id': '%.*s' is not the id of a file.",
                       APIERR_SHOW(buf_peek(text)));
+}
+
+/* A file or the requests themselves. */
+static enum rc read_input(const struct json_val *vals, struct buf *text,
+                          struct batch_body *ret, struct apierr *e)
+{
+    const struct json_val *requests = &vals[REQUESTS];
+
+    if (!body_given(requests))
+        return read_input_file(&vals[INPUT_FILE], text, ret, e);
+    if (body_given(&vals[INPUT_FILE]))
+        return apierr_set(e, APIERR_VALUE, "requests",
+                          "Invalid 'requests': give either 'input_file_id' or "
+                          "'requests', not both.");
+    if (requests->type != JSON_ARRAY)
+        return body_wrong_type(e, "requests", "an array of objects", requests);
+    if (requests->count == 0)
+        return apierr_set(e, APIERR_EMPTY_ARRAY, "requests",
+                          "Invalid 'requests': empty array. Expected an array with "
+                          "minimum length 1, but got an empty array instead.");
+    ret->requests = *requests;
+    return RC_OK;
 }
 
 static enum rc read_endpoint(const struct json_val *v, struct buf *text,
@@ -144,7 +175,7 @@ static enum rc read_metadata(const struct json_val *v, struct buf *text,
     struct str key;
     enum rc rc = RC_OK;
 
-    if (v->type == JSON_NONE || v->type == JSON_NULL)
+    if (!body_given(v))
         return RC_OK;
     if (v->type != JSON_OBJECT)
         return body_wrong_type(e, "metadata", "an object", v);
@@ -165,17 +196,94 @@ static enum rc read_metadata(const struct json_val *v, struct buf *text,
     return rc;
 }
 
+/* --- What the real API does not have --------------------------------------------------
+ */
+
+static enum rc read_continue(const struct json_val *v, struct buf *text,
+                             struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = RC_OK;
+
+    if (body_given(v))
+        rc = body_string(v, "continue_from", text, e);
+    if (!body_given(v) || rc != RC_OK ||
+        id_from(buf_peek(text), &ret->continue_from) == RC_OK)
+        return rc;
+    return apierr_set(e, APIERR_VALUE, "continue_from",
+                      "Invalid 'continue_from': '%.*s' is not the id of a batch.",
+                      APIERR_SHOW(buf_peek(text)));
+}
+
+static enum rc read_callback(const struct json_val *v, const struct batch_rules *rules,
+                             struct buf *text, struct batch_body *ret, struct apierr *e)
+{
+    static const char param[] = "callback_url";
+    struct callback_url url;
+    const char *why;
+    enum rc rc;
+
+    if (!body_given(v))
+        return RC_OK;
+    rc = body_string(v, param, text, e);
+    if (rc != RC_OK)
+        return rc;
+    if (callback_url_read(buf_peek(text), &url, &why) != RC_OK)
+        return apierr_set(e, APIERR_VALUE, param, "Invalid '%s': the URL %s.", param,
+                          why);
+    if (!callback_allowed(&url, rules->callback_hosts))
+        return apierr_set(
+            e, APIERR_VALUE, param,
+            "Invalid '%s': this server may not call the host '%.*s' on port %u. Its "
+            "operator lists the hosts that it may call in the setting callback_hosts.",
+            param, APIERR_SHOW(url.host), url.port);
+    memcpy(ret->callback_url, text->p, text->n);
+    ret->callback_url[text->n] = '\0';
+    return RC_OK;
+}
+
+static enum rc read_extensions(const struct json_val *vals,
+                               const struct batch_rules *rules, struct buf *text,
+                               struct batch_body *ret, struct apierr *e)
+{
+    int64_t sample = 0, priority = 0;
+    enum rc rc = read_continue(&vals[CONTINUE_FROM], text, ret, e);
+
+    if (rc == RC_OK)
+        rc = body_signed(&vals[SAMPLE], "sample", 1, LIMIT_LINES_EVER, &sample, e);
+    if (rc == RC_OK)
+        rc = body_signed(&vals[PRIORITY], "priority", -10, 10, &priority, e);
+    if (rc == RC_OK)
+        rc = body_bool(&vals[PAUSED], "paused", &ret->paused, e);
+    buf_reset(text);
+    if (rc == RC_OK)
+        rc = read_callback(&vals[CALLBACK_URL], rules, text, ret, e);
+    ret->sample = (uint32_t)sample;
+    ret->priority = (int)priority;
+    return rc;
+}
+
 /* --- The whole -----------------------------------------------------------------------
  */
 
-static enum rc read_members(const struct json_val *vals, const struct batch_rules *rules,
-                            struct buf *text, struct batch_body *ret, struct apierr *e)
-{
-    enum rc rc = read_input_file(&vals[INPUT_FILE], text, ret, e);
+/* What the three bodies differ in. */
+typedef enum rc members_fn(const struct json_val *vals, const struct batch_rules *rules,
+                           struct buf *text, struct batch_body *ret, struct apierr *e);
 
+static enum rc input_members(const struct json_val *vals, const struct batch_rules *rules,
+                             struct buf *text, struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = read_input(vals, text, ret, e);
+
+    (void)rules;
     buf_reset(text);
-    if (rc == RC_OK)
-        rc = read_endpoint(&vals[ENDPOINT], text, ret, e);
+    return rc == RC_OK ? read_endpoint(&vals[ENDPOINT], text, ret, e) : rc;
+}
+
+static enum rc all_members(const struct json_val *vals, const struct batch_rules *rules,
+                           struct buf *text, struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = input_members(vals, rules, text, ret, e);
+
     buf_reset(text);
     if (rc == RC_OK)
         rc = read_window(&vals[WINDOW], rules, text, ret, e);
@@ -184,11 +292,23 @@ static enum rc read_members(const struct json_val *vals, const struct batch_rule
     if (rc == RC_OK)
         rc = body_expires(&vals[EXPIRES], &vals[EXPIRES_ANCHOR], &vals[EXPIRES_SECONDS],
                           "output_expires_after", &ret->output_expires_after, e);
-    return rc;
+    buf_reset(text);
+    return rc == RC_OK ? read_extensions(vals, rules, text, ret, e) : rc;
 }
 
-enum rc batch_body_read(struct str text, const struct batch_rules *rules,
-                        struct batch_body *ret, struct apierr *e)
+static enum rc retry_members(const struct json_val *vals, const struct batch_rules *rules,
+                             struct buf *text, struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = RC_OK;
+
+    if (body_given(&vals[WINDOW]))
+        rc = read_window(&vals[WINDOW], rules, text, ret, e);
+    return rc == RC_OK ? read_metadata(&vals[METADATA], text, ret, e) : rc;
+}
+
+static enum rc read_body(struct str text, members_fn *members,
+                         const struct batch_rules *rules, struct batch_body *ret,
+                         struct apierr *e)
 {
     struct json_val vals[MEMBERS];
     struct batch_body body = {0};
@@ -197,10 +317,27 @@ enum rc batch_body_read(struct str text, const struct batch_rules *rules,
 
     if (rc != RC_OK)
         return rc;
-    buf_init(&unescaped, LIMIT_API_BODY);
-    rc = read_members(vals, rules, &unescaped, &body, e);
+    buf_init(&unescaped, text.n); /* no string of it says more bytes than it has */
+    rc = members(vals, rules, &unescaped, &body, e);
     buf_done(&unescaped);
     if (rc == RC_OK)
         *ret = body;
     return rc;
+}
+
+enum rc batch_body_read(struct str text, const struct batch_rules *rules,
+                        struct batch_body *ret, struct apierr *e)
+{
+    return read_body(text, all_members, rules, ret, e);
+}
+
+enum rc batch_body_read_input(struct str text, struct batch_body *ret, struct apierr *e)
+{
+    return read_body(text, input_members, NULL, ret, e);
+}
+
+enum rc batch_body_read_retry(struct str text, const struct batch_rules *rules,
+                              struct batch_body *ret, struct apierr *e)
+{
+    return read_body(str_trim(text).n ? text : STR("{}"), retry_members, rules, ret, e);
 }

@@ -70,7 +70,8 @@ static void describe(const struct batch_body *body, struct batch *b)
 void batches_create(struct call *c)
 {
     struct store *s = c->api->opts.store;
-    struct batch_rules rules = {c->api->opts.min_window, c->api->opts.max_window};
+    struct batch_rules rules = {c->api->opts.min_window, c->api->opts.max_window,
+                                c->api->opts.callback_hosts};
     struct batch_body body;
     struct batch b = {0};
     struct apierr fault;

@@ -62,8 +62,9 @@ enum rc body_read(struct str text, const struct json_want *wants, size_t n,
     if (rc != RC_OK)
         return apierr_set(
             e, APIERR_BAD_REQUEST, NULL,
-            "We could not parse the JSON body of your request: %s%s%.*s, at "
-            "byte %zu. The API expects a JSON object.",
+            "We could not parse the JSON body of your request. (HINT: This likely means "
+            "you aren't using your HTTP library correctly. The API expects a JSON "
+            "payload, but what was sent was not valid JSON: %s%s%.*s, at byte %zu.)",
             bad.reason, bad.key.p ? ": " : "", APIERR_SHOW(bad.key), bad.offset);
     if (top.type != JSON_OBJECT)
         return apierr_set(e, APIERR_TYPE, NULL,
@@ -90,6 +91,29 @@ enum rc body_string(const struct json_val *v, const char *param, struct buf *out
     return RC_OK;
 }
 
+static enum rc too_small(const struct json_val *v, const char *param, long long min,
+                         struct apierr *e)
+{
+    return apierr_set(e, APIERR_TOO_SMALL, param,
+                      "Invalid '%s': integer below minimum value. Expected a value >= "
+                      "%lld, but got %.*s instead.",
+                      param, min, APIERR_SHOW(v->raw));
+}
+
+static enum rc too_great(const struct json_val *v, const char *param,
+                         unsigned long long max, struct apierr *e)
+{
+    return apierr_set(e, APIERR_TOO_GREAT, param,
+                      "Invalid '%s': integer above maximum value. Expected a value <= "
+                      "%llu, but got %.*s instead.",
+                      param, max, APIERR_SHOW(v->raw));
+}
+
+static bool is_integer(const struct json_val *v)
+{
+    return v->type == JSON_NUMBER && strcmp(type_name(v), "an integer") == 0;
+}
+
 enum rc body_integer(const struct json_val *v, const char *param, uint64_t min,
                      uint64_t max, uint64_t *ret, struct apierr *e)
 {
@@ -98,23 +122,50 @@ enum rc body_integer(const struct json_val *v, const char *param, uint64_t min,
 
     if (v->type == JSON_NONE)
         return body_missing(e, param);
-    if (v->type != JSON_NUMBER || strcmp(type_name(v), "an integer") != 0)
+    if (!is_integer(v))
         return body_wrong_type(e, param, "an integer", v);
     /* A negative one is too small, so it may as well be 0. */
     rc = v->raw.p[0] == '-' ? RC_OK : json_u64(v, &n);
     if (rc == RC_OK && (n < min || v->raw.p[0] == '-'))
-        return apierr_set(
-            e, APIERR_TOO_SMALL, param,
-            "Invalid '%s': integer below minimum value. Expected a value >= "
-            "%llu, but got %.*s instead.",
-            param, (unsigned long long)min, APIERR_SHOW(v->raw));
+        return too_small(v, param, (long long)min, e);
     if (rc != RC_OK || n > max)
-        return apierr_set(
-            e, APIERR_TOO_GREAT, param,
-            "Invalid '%s': integer above maximum value. Expected a value <= %llu, "
-            "but got %.*s instead.",
-            param, (unsigned long long)max, APIERR_SHOW(v->raw));
+        return too_great(v, param, max, e);
     *ret = n;
+    return RC_OK;
+}
+
+enum rc body_signed(const struct json_val *v, const char *param, int64_t min, int64_t max,
+                    int64_t *ret, struct apierr *e)
+{
+    uint64_t n = 0;
+    int64_t value;
+    bool minus;
+
+    if (!body_given(v))
+        return RC_OK;
+    if (!is_integer(v))
+        return body_wrong_type(e, param, "an integer", v);
+    minus = v->raw.p[0] == '-';
+    if (str_u64((struct str){v->raw.p + minus, v->raw.n - minus}, &n) != RC_OK ||
+        n > INT64_MAX)
+        n = INT64_MAX;
+    value = minus ? -(int64_t)n : (int64_t)n;
+    if (value < min)
+        return too_small(v, param, min, e);
+    if (value > max)
+        return too_great(v, param, (unsigned long long)max, e);
+    *ret = value;
+    return RC_OK;
+}
+
+enum rc body_bool(const struct json_val *v, const char *param, bool *ret,
+                  struct apierr *e)
+{
+    if (!body_given(v))
+        return RC_OK;
+    if (v->type != JSON_TRUE && v->type != JSON_FALSE)
+        return body_wrong_type(e, param, "a boolean", v);
+    *ret = v->type == JSON_TRUE;
     return RC_OK;
 }
 

@@ -29,6 +29,20 @@ NODISCARD enum rc body_string(const struct json_val *v, const char *param,
 NODISCARD enum rc body_integer(const struct json_val *v, const char *param, uint64_t min,
                                uint64_t max, uint64_t *ret, struct apierr *e);
 
+/* Neither missing nor null: SDKs send null for what was left out. */
+static inline bool body_given(const struct json_val *v)
+{
+    return v->type != JSON_NONE && v->type != JSON_NULL;
+}
+
+/* A whole number from min, which may be negative, to max, which is not; not given: *ret
+ * stays. */
+NODISCARD enum rc body_signed(const struct json_val *v, const char *param, int64_t min,
+                              int64_t max, int64_t *ret, struct apierr *e);
+/* true or false; not given: *ret stays. */
+NODISCARD enum rc body_bool(const struct json_val *v, const char *param, bool *ret,
+                            struct apierr *e);
+
 /* {"anchor":"created_at","seconds":3600..2592000} under the name `param`, which may be
  * missing or null: *ret is left as it is then. */
 NODISCARD enum rc body_expires(const struct json_val *all, const struct json_val *anchor,

@@ -6,7 +6,7 @@
 
 #include <stdio.h>
 
-static const struct batch_rules rules = {1, 30 * 86400};
+static const struct batch_rules rules = {1, 30 * 86400, "hooks.test, *.sub.test:8443"};
 
 #define GOOD                                                                             \
     "\"input_file_id\":\"file-1\",\"endpoint\":\"/v1/chat/completions\","                \
@@ -243,7 +243,7 @@ TEST(windows_are_whole_numbers_with_a_unit_within_the_rules)
 
 TEST(windows_follow_the_servers_own_limits)
 {
-    static const struct batch_rules narrow = {3600, 36 * 3600};
+    static const struct batch_rules narrow = {3600, 36 * 3600, NULL};
     struct batch_body b;
     struct apierr e;
     const char *day = "{" GOOD "}";
@@ -425,6 +425,152 @@ TEST(metadata_that_utf8_cannot_hold_is_refused)
     };
 
     check_refusals(rows, COUNTOF(rows));
+}
+
+/* --- What the real API does not have -------------------------------------------------
+ */
+
+TEST(extensions_are_read_and_absent_unless_given)
+{
+    struct batch_body b;
+    struct apierr e;
+
+    EQ_RC(read("{" GOOD "}", &b, &e), RC_OK);
+    OK(id_none(&b.continue_from) && !b.sample && !b.priority && !b.paused);
+    EQ_Z(b.callback_url, "");
+    EQ_INT(b.requests.type, JSON_NONE);
+
+    EQ_RC(read("{" GOOD ",\"continue_from\":\"batch_7\",\"sample\":12,\"priority\":-10,"
+               "\"paused\":true,\"callback_url\":\"https:\\/\\/a.sub.test:8443/x?y\"}",
+               &b, &e),
+          RC_OK);
+    EQ_Z(b.continue_from.z, "batch_7");
+    EQ_INT(b.sample, 12);
+    EQ_INT(b.priority, -10);
+    OK(b.paused);
+    EQ_Z(b.callback_url, "https://a.sub.test:8443/x?y");
+}
+
+TEST(an_extension_that_is_null_was_not_given)
+{
+    struct batch_body b;
+    struct apierr e;
+
+    EQ_RC(read("{" GOOD ",\"requests\":null,\"continue_from\":null,\"sample\":null,"
+               "\"priority\":null,\"paused\":null,\"callback_url\":null}",
+               &b, &e),
+          RC_OK);
+    OK(id_none(&b.continue_from) && !b.sample && !b.priority && !b.paused);
+    EQ_Z(b.callback_url, "");
+}
+
+TEST(bad_extensions_are_refused_by_name)
+{
+    static const struct refusal rows[] = {
+        {"{" GOOD ",\"continue_from\":7}", APIERR_TYPE, "continue_from", "a string"},
+        {"{" GOOD ",\"continue_from\":\"\"}", APIERR_VALUE, "continue_from", "the id of"},
+        {"{" GOOD ",\"continue_from\":\"../b\"}", APIERR_VALUE, "continue_from",
+         "'../b'"},
+        {"{" GOOD ",\"sample\":\"5\"}", APIERR_TYPE, "sample", "got a string"},
+        {"{" GOOD ",\"sample\":1.0}", APIERR_TYPE, "sample", "got a decimal"},
+        {"{" GOOD ",\"sample\":true}", APIERR_TYPE, "sample", "got a boolean"},
+        {"{" GOOD ",\"sample\":0}", APIERR_TOO_SMALL, "sample", ">= 1, but got 0"},
+        {"{" GOOD ",\"sample\":-1}", APIERR_TOO_SMALL, "sample", ">= 1, but got -1"},
+        {"{" GOOD ",\"sample\":99999999999999999999}", APIERR_TOO_GREAT, "sample",
+         "but got 99999999999999999999"},
+        {"{" GOOD ",\"priority\":11}", APIERR_TOO_GREAT, "priority", "<= 10"},
+        {"{" GOOD ",\"priority\":-11}", APIERR_TOO_SMALL, "priority", ">= -10"},
+        {"{" GOOD ",\"priority\":-99999999999999999999}", APIERR_TOO_SMALL, "priority",
+         ">= -10"},
+        {"{" GOOD ",\"priority\":{}}", APIERR_TYPE, "priority", "got an object"},
+        {"{" GOOD ",\"paused\":1}", APIERR_TYPE, "paused", "expected a boolean"},
+        {"{" GOOD ",\"paused\":\"true\"}", APIERR_TYPE, "paused", "got a string"},
+        {"{" GOOD ",\"callback_url\":[]}", APIERR_TYPE, "callback_url", "got an array"},
+        {"{" GOOD ",\"callback_url\":\"\"}", APIERR_VALUE, "callback_url",
+         "does not begin with http"},
+        {"{" GOOD ",\"callback_url\":\"https://u:p@hooks.test/\"}", APIERR_VALUE,
+         "callback_url", "holds a user name"},
+        {"{" GOOD ",\"callback_url\":\"https://hooks.test\\u0000.evil/\"}", APIERR_VALUE,
+         "callback_url", "character"},
+        {"{" GOOD ",\"callback_url\":\"https://evil.test/\"}", APIERR_VALUE,
+         "callback_url", "'evil.test' on port 443"},
+        {"{" GOOD ",\"callback_url\":\"http://a.sub.test/\"}", APIERR_VALUE,
+         "callback_url", "callback_hosts"},
+        {"{" GOOD ",\"requests\":[{}]}", APIERR_VALUE, "requests", "not both"},
+        {"{\"requests\":[]}", APIERR_EMPTY_ARRAY, "requests", "minimum length 1"},
+        {"{\"requests\":{}}", APIERR_TYPE, "requests", "an array of objects"},
+        {"{\"requests\":[{}]}", APIERR_MISSING, "endpoint", "'endpoint'"},
+    };
+
+    check_refusals(rows, COUNTOF(rows));
+}
+
+TEST(no_host_may_be_called_unless_the_operator_says_so)
+{
+    static const struct batch_rules closed = {1, 86400, NULL};
+    struct batch_body b;
+    struct apierr e;
+
+    EQ_RC(batch_body_read(STR("{" GOOD ",\"callback_url\":\"https://hooks.test/\"}"),
+                          &closed, &b, &e),
+          RC_INVALID);
+    EQ_Z(e.param, "callback_url");
+}
+
+TEST(requests_may_stand_in_the_body)
+{
+    struct batch_body b;
+    struct apierr e;
+
+    EQ_RC(read("{\"requests\":[{\"custom_id\":\"a\"}, 7],\"input_file_id\":null,"
+               "\"endpoint\":\"/v1/embeddings\",\"completion_window\":\"24h\"}",
+               &b, &e),
+          RC_OK);
+    OK(id_none(&b.input_file));
+    EQ_INT(b.requests.count, 2);
+    EQ_STR(b.requests.raw, STR("[{\"custom_id\":\"a\"}, 7]"));
+}
+
+TEST(a_dry_run_asks_for_input_and_endpoint_only)
+{
+    struct batch_body b;
+    struct apierr e;
+
+    EQ_RC(batch_body_read_input(STR("{\"input_file_id\":\"file-1\",\"endpoint\":"
+                                    "\"/v1/embeddings\",\"completion_window\":7}"),
+                                &b, &e),
+          RC_OK);
+    EQ_Z(b.input_file.z, "file-1");
+    EQ_INT(b.endpoint, ENDPOINT_EMBEDDINGS);
+    EQ_RC(batch_body_read_input(STR("{\"input_file_id\":\"file-1\"}"), &b, &e),
+          RC_INVALID);
+    EQ_Z(e.param, "endpoint");
+}
+
+TEST(a_retry_may_say_nothing_or_a_window_and_metadata)
+{
+    static const char *const nothing[] = {
+        "", " \r\n", "{}", "{\"completion_window\":null,\"metadata\":null}", "{\"x\":1}"};
+    struct batch_body b;
+    struct apierr e;
+
+    for (size_t i = 0; i < COUNTOF(nothing); i++) {
+        t_row(nothing[i]);
+        EQ_RC(batch_body_read_retry(str_of(nothing[i]), &rules, &b, &e), RC_OK);
+        EQ_Z(b.window, "");
+        OK(!b.metadata.p);
+    }
+    EQ_RC(batch_body_read_retry(
+              STR("{\"completion_window\":\"2h\",\"metadata\":{\"a\":\"b\"}}"), &rules,
+              &b, &e),
+          RC_OK);
+    EQ_Z(b.window, "2h");
+    EQ_INT(b.window_seconds, 7200);
+    EQ_STR(b.metadata, STR("{\"a\":\"b\"}"));
+    EQ_RC(batch_body_read_retry(STR("{\"completion_window\":5}"), &rules, &b, &e),
+          RC_INVALID);
+    EQ_Z(e.param, "completion_window");
+    EQ_RC(batch_body_read_retry(STR("[]"), &rules, &b, &e), RC_INVALID);
 }
 
 /* --- Hostile bodies ------------------------------------------------------------------
