@@ -6,6 +6,7 @@
 #include "base/mem.h"
 #include "http/door.h"
 #include "http/head.h"
+#include "http/stream.h"
 #include "io/pool.h"
 
 #include <errno.h>
@@ -82,12 +83,13 @@ struct http_server {
     struct http_handler h;
     struct door *door;
     struct pool *workers;
+    struct streams *streams;
     struct MHD_Daemon *daemon;
     bool check_lines; /* see head_as_sent */
 
     atomic_uint under_way; /* heads accepted, not yet over */
-    atomic_uint handed;    /* given to serve, answer not yet taken up */
-    atomic_uint replying;  /* threads inside http_reply* */
+    atomic_uint handed;    /* given to serve or pull, answer not yet taken up */
+    atomic_uint replying;  /* threads inside http_reply* or a stream's resume */
     atomic_bool draining;  /* every answer closes its connection */
     atomic_bool stopping;  /* nothing is handed to serve any more */
     atomic_bool waiting;   /* somebody waits for a counter to reach 0 */
@@ -537,6 +539,44 @@ __attribute__((format(printf, 2, 0))) static void on_log(void *ctx, const char *
               log_q(quoted, sizeof quoted, text, u64_min(n < 0 ? 0 : (unsigned)n, 255)));
 }
 
+/* ---- what streams need (stream.h) ---- */
+
+/* As on_whole: the counter first, so that http_server_free, which sets stopping and then
+ * waits for the counter, overlooks nobody. */
+static bool stream_hold(void *ctx)
+{
+    struct http_server *s = ctx;
+
+    atomic_fetch_add(&s->handed, 1);
+    if (!atomic_load(&s->stopping))
+        return true;
+    put(s, &s->handed);
+    return false;
+}
+
+static void stream_put(void *ctx)
+{
+    struct http_server *s = ctx;
+
+    put(s, &s->handed);
+}
+
+static void resume(void *ctx, struct MHD_Connection *mhd)
+{
+    struct http_server *s = ctx;
+
+    atomic_fetch_add(&s->replying, 1);
+    MHD_resume_connection(mhd); /* its request may be gone when this returns */
+    atomic_fetch_sub(&s->replying, 1);
+}
+
+static enum rc start_streams(struct http_server *s, struct err *e)
+{
+    struct stream_host h = {s, stream_hold, stream_put, resume, s->workers};
+
+    return streams_new(&h, &s->streams, e);
+}
+
 /* ---- life ---- */
 
 /* Half of the descriptors are for connections; upstreams and files need the others. */
@@ -596,6 +636,8 @@ enum rc http_server_new(const struct http_server_opts *o, const struct http_hand
     if (rc == RC_OK)
         rc = pool_new("http-worker", o->workers ? o->workers : 4, &s->workers, e);
     if (rc == RC_OK)
+        rc = start_streams(s, e);
+    if (rc == RC_OK)
         rc = start_library(s, o->io_threads ? o->io_threads : 2, max,
                            o->idle_seconds ? o->idle_seconds : 60, e);
     if (rc == RC_OK)
@@ -616,6 +658,7 @@ unsigned http_server_port(const struct http_server *s)
 void http_server_drain(struct http_server *s, unsigned seconds)
 {
     atomic_store(&s->draining, true);
+    streams_stop(s->streams);
     door_shut(s->door);
     await_zero(s, &s->under_way, clock_mono() + seconds * USEC_PER_SEC);
 }
@@ -627,6 +670,8 @@ struct http_server *http_server_free(struct http_server *s)
     if (!s)
         return NULL;
     atomic_store(&s->stopping, true);
+    if (s->streams)
+        streams_stop(s->streams);
     if (s->door)
         door_stop(s->door);
     await_zero(s, &s->handed, USEC_INFINITY);
@@ -635,7 +680,8 @@ struct http_server *http_server_free(struct http_server *s)
         sched_yield(); /* a thread is on its last instructions in reply() */
     if (s->daemon)
         MHD_stop_daemon(s->daemon);
-    IGNORE(door_free(s->door)); /* always NULL */
+    IGNORE(streams_free(s->streams)); /* always NULL */
+    IGNORE(door_free(s->door));       /* always NULL */
     pthread_cond_destroy(&s->zero);
     pthread_mutex_destroy(&s->lock);
     mem_free(s);
@@ -748,9 +794,7 @@ static void reply(struct http_request *rq, int status, const char *type,
     }
     rq->answer = r;
     rq->status = status;
-    atomic_fetch_add(&s->replying, 1);
-    MHD_resume_connection(rq->mhd); /* rq may be gone when this returns */
-    atomic_fetch_sub(&s->replying, 1);
+    resume(s, rq->mhd);
 }
 
 void http_reply(struct http_request *rq, int status, const char *content_type,
@@ -775,5 +819,18 @@ void http_reply_fd(struct http_request *rq, int status, const char *content_type
     r = MHD_create_response_from_fd_at_offset64(n, fd, off);
     if (!r)
         close(fd);
+    reply(rq, status, content_type, r);
+}
+
+void http_reply_stream(struct http_request *rq, int status, const char *content_type,
+                       http_pull_fn *pull, http_release_fn *release, void *ctx)
+{
+    struct MHD_Response *r = stream_response(rq->server->streams, rq->mhd,
+                                             conn_of(rq)->guest._fd, pull, release, ctx);
+
+    /* To HEAD, version 0.9.75 of the library sends the last chunk as well, which the
+     * client would take for its next answer; so no chunks there, and nothing follows. */
+    if (r && rq->head_only)
+        MHD_set_response_options(r, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
     reply(rq, status, content_type, r);
 }

@@ -21,6 +21,7 @@
 #pragma once
 
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/str.h"
 
@@ -66,7 +67,8 @@ NODISCARD enum rc http_server_new(const struct http_server_opts *o,
                                   const struct http_handler *h, struct http_server **ret,
                                   struct err *e);
 unsigned http_server_port(const struct http_server *s);
-/* No new connections; requests under way get up to `seconds` to be answered. */
+/* No new connections; requests under way get up to `seconds` to be answered.  Streams are
+ * told at once. */
 void http_server_drain(struct http_server *s, unsigned seconds);
 /* Waits until whatever was given to `serve` has been replied to; closes the rest. */
 struct http_server *http_server_free(struct http_server *s);
@@ -99,3 +101,40 @@ void http_reply(struct http_request *rq, int status, const char *content_type,
 /* Sends n bytes of fd from off; the server closes fd.  Range is the caller's business. */
 void http_reply_fd(struct http_request *rq, int status, const char *content_type, int fd,
                    uint64_t off, uint64_t n);
+
+/* ---- answers that come piece by piece ---- */
+
+/* What a stream holds of an answer at most: all that a slow client costs. */
+#define HTTP_STREAM_BUFFER ((size_t)256 << 10)
+
+enum http_more {
+    HTTP_MORE, /* ask again when this was sent */
+    HTTP_WAIT, /* send this, and ask again at *again */
+    HTTP_END,  /* send this; the answer is over, in good order */
+    HTTP_BREAK /* send this and close without the last chunk: the client sees that it was
+                  cut */
+};
+
+/*
+ * Fills out, which is empty and takes HTTP_STREAM_BUFFER bytes (over it: the answer is
+ * broken off).  *again is a monotonic time.  stopping: the server drains; what can be said
+ * soon should be, then END or BREAK; WAIT means BREAK.  On a worker, one call at a time;
+ * may block for as long as `serve` may, never for news to come: that is what WAIT is for.
+ */
+typedef enum http_more http_pull_fn(void *ctx, struct buf *out, bool stopping,
+                                    usec_t *again);
+/* The stream is over, however it ended.  Any thread; must not wait. */
+typedef void http_release_fn(void *ctx);
+
+/*
+ * Sends what pull says, in chunks (RFC 9112, 7.1), to a client of HTTP/1.0 until the
+ * connection closes.  Takes ctx, which must not borrow from the request: release runs
+ * exactly once, also when nothing was ever pulled (HEAD gets the head only), and perhaps
+ * after `close`.
+ *
+ * A stream that waits costs no thread, and no timeout cuts it.  A client that goes away
+ * or ends its sending side while its stream waits is noticed within a second; one that
+ * does not read is closed after idle_seconds, as ever.
+ */
+void http_reply_stream(struct http_request *rq, int status, const char *content_type,
+                       http_pull_fn *pull, http_release_fn *release, void *ctx);
