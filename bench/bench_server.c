@@ -51,9 +51,10 @@ static void on_close(void *ctx, struct http_request *rq)
     (void)ctx, (void)rq;
 }
 
-static void on_error(void *ctx, int status, const char *message, struct buf *body)
+static void on_error(void *ctx, struct http_request *rq, int status, const char *message,
+                     struct buf *body)
 {
-    (void)ctx, (void)status;
+    (void)ctx, (void)rq, (void)status;
     (void)buf_z(body, message);
 }
 

@@ -35,9 +35,12 @@ void admin_readyz(struct call *c)
     const char *refused = atomic_load(&c->api->refused);
     struct err e = {0};
     bool known;
+    enum rc rc;
 
     if (refused)
         reply_health(c, refused);
+    else if (o->keys && (rc = keyring_state(o->keys, &e)) != RC_OK && rc != RC_NOTFOUND)
+        reply_health(c, "the keys file cannot be used; the log tells why");
     else if (o->store->ops->file_known(o->store->self, ID_FILE "readyz", &known, &e) !=
              RC_OK)
         reply_health(c, e.text[0] ? e.text : "the store does not answer");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/admin.h"
+#include "api/auth.h"
 #include "api/batches.h"
 #include "api/call.h"
 #include "api/files.h"
@@ -28,9 +29,27 @@ static const struct route routes[] = {
     {"GET", "/", admin_root, BODY_NONE},
 };
 
+/* What operators' tools ask without a key.  All else asks for one, new routes too. */
+static bool is_open(const struct route *r)
+{
+    return r->serve == admin_healthz || r->serve == admin_readyz ||
+           r->serve == admin_metrics || r->serve == admin_root;
+}
+
 size_t route_count(void)
 {
     return COUNTOF(routes);
+}
+
+size_t api_route_count(void)
+{
+    return COUNTOF(routes);
+}
+
+struct api_route api_route(size_t i)
+{
+    CHECK(i < COUNTOF(routes));
+    return (struct api_route){routes[i].method, routes[i].pattern};
 }
 
 size_t route_number(const struct route *r)
@@ -156,6 +175,8 @@ static void judge_head(struct call *c)
     if (c->refused)
         return;
     c->refused = true;
+    if (!is_open(c->route) && auth_judge(c, &c->refusal) != RC_OK)
+        return;
     if (why && strcmp(c->route->method, "GET") != 0)
         apierr_set(&c->refusal, APIERR_UNAVAILABLE, NULL,
                    "This server takes no new work at present: %s", why);
@@ -209,8 +230,11 @@ static struct http_body_plan on_open(void *ctx, struct http_request *rq)
     http_set_user(rq, c);
     find_route(c);
     judge_head(c);
-    if (c->refused)
+    if (c->refused) {
+        /* A small body is passed over and the connection lives; a large one is cut. */
+        http_set_over_status(rq, apierr_status(c->refusal.kind));
         return plan;
+    }
     switch (c->route->body) {
     case BODY_FILE:
         plan = open_form(c, &files_form, c->api->opts.max_file_bytes, c->api->too_large);
@@ -230,7 +254,8 @@ static void on_serve(void *ctx, struct http_request *rq)
 
     (void)ctx;
     c->began = clock_mono();
-    judge_head(c); /* again: the server may have begun to refuse during a long upload */
+    judge_head(c); /* again: during a long upload the server may have begun to refuse, or
+                    * the key been revoked */
     if (c->refused)
         call_fail(c, &c->refusal);
     else
@@ -248,12 +273,16 @@ static void on_close(void *ctx, struct http_request *rq)
     mem_free(c);
 }
 
-static void on_error(void *ctx, int status, const char *message, struct buf *body)
+static void on_error(void *ctx, struct http_request *rq, int status, const char *message,
+                     struct buf *body)
 {
+    const struct call *c = rq ? http_user(rq) : NULL;
     struct api *a = ctx;
     struct apierr e;
 
-    if (message == a->too_large) /* the server hands back what on_open told it */
+    if (c && c->refused && status == apierr_status(c->refusal.kind))
+        e = c->refusal;
+    else if (message == a->too_large) /* the server hands back what on_open told it */
         apierr_set(&e, APIERR_FILE_TOO_LARGE, "file", "%s", message);
     else
         apierr_set(&e, apierr_of_status(status), NULL, "%s", message);

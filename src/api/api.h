@@ -10,6 +10,7 @@
 
 #include "engine/engine.h"
 #include "http/server.h"
+#include "store/keyring.h"
 
 struct api;
 
@@ -17,6 +18,7 @@ struct api_opts {
     struct store *store;
     struct blobs *blobs;
     struct engine *engine;
+    struct keyring *keys;           /* borrowed; NULL: no key is ever asked for */
     uint64_t max_file_bytes;        /* 0: LIMIT_FILE_BYTES */
     int64_t min_window, max_window; /* seconds; 0: 1 s and 30 d */
     int64_t file_expires;       /* default expiry of purpose batch, seconds; 0: never */
@@ -30,6 +32,15 @@ struct api_opts {
 struct api *api_new(const struct api_opts *o);
 struct api *api_free(struct api *a); /* the server is gone already */
 struct http_handler api_handler(struct api *a);
+
+/* The routes, for who wants to try each of them: "{id}" in a pattern stands for one
+ * segment, "{path}" for all that is left.  i < api_route_count(). */
+struct api_route {
+    const char *method, *pattern;
+};
+size_t api_route_count(void);
+struct api_route api_route(size_t i);
+
 /* A promise could not be kept: /readyz says 503 with `why`, and nothing new is accepted.
  */
 void api_refuse(struct api *a, const char *why);

@@ -24,6 +24,9 @@
     X(TOO_LONG, 400, APIERR_CALLER, "string_above_max_length", 0)                        \
     X(TOO_MANY, 400, APIERR_CALLER, "object_above_max_properties", 0)                    \
     X(EMPTY_ARRAY, 400, APIERR_CALLER, "empty_array", 0)                                 \
+    X(WRONG_KEY, 401, APIERR_CALLER, "invalid_api_key", 0)                               \
+    X(NO_KEY, 401, APIERR_CALLER, NULL, 0)                                               \
+    X(CROSS_SITE, 403, APIERR_CALLER, "cross_site_request", 0)                           \
     X(NOT_FOUND, 404, APIERR_CALLER, NULL, 0)                                            \
     X(NO_MODEL, 404, APIERR_CALLER, "model_not_found", 0)                                \
     X(NO_ROUTE, 404, APIERR_CALLER, "unknown_url", 0)                                    \

@@ -20,10 +20,13 @@ static void put_headers(struct call *c, int status)
     snprintf(ms, sizeof ms, "%lld", (long long)(took / USEC_PER_MS));
     http_add_header(c->rq, "openai-version", "2020-10-01");
     http_add_header(c->rq, "openai-processing-ms", ms);
+    if (status == 401) /* RFC 9110 11.6.1 */
+        http_add_header(c->rq, "WWW-Authenticate", "Bearer realm=\"batchd\"");
     count_answer(c->api->counts, route, status);
-    log_debug("api.answer", "req=%s route=\"%s %s\" status=%d us=%lld",
+    log_debug("api.answer", "req=%s route=\"%s %s\" status=%d us=%lld key=%s",
               http_request_id(c->rq), route_label(route).method,
-              route_label(route).pattern, status, (long long)took);
+              route_label(route).pattern, status, (long long)took,
+              id_none(&c->key) ? "-" : c->key.z);
 }
 
 void call_reply(struct call *c, int status, const char *content_type, struct buf *body)

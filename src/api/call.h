@@ -50,6 +50,8 @@ struct call {
     usec_t began;              /* when its handler began: uploads are the client's time */
     struct form *form;         /* BODY_FILE */
     struct file_fields file;   /* what the form's small fields said */
+    struct id project;         /* whose objects it may see; set at the head (auth.h) */
+    struct id key;             /* the id of the key shown, for logs; "": none asked for */
     struct apierr refusal;     /* decided at the head; valid when `refused` */
     bool refused;
 };

@@ -23,6 +23,7 @@ static const struct {
     {"watch", "ID", watch_main, "Wait for a batch's end."},
     {"cancel", "ID", cancel_main, "Cancel a batch."},
     {"results", "ID", results_main, "Fetch the results of a batch."},
+    {"key", "add NAME | list | revoke NAME", key_main, "Manage the keys of a server."},
     {"sim", "", sim_main, "Run an inference server to try things on."},
 };
 
@@ -32,7 +33,7 @@ static int help(FILE *out)
           "A batch API for inference servers.  Commands:\n\n",
           out);
     for (size_t i = 0; i < COUNTOF(commands); i++)
-        fprintf(out, "  %-8s %-28s %s\n", commands[i].name, commands[i].args,
+        fprintf(out, "  %-8s %-30s %s\n", commands[i].name, commands[i].args,
                 commands[i].text);
     fputs("\nbatchd COMMAND --help tells more; so does batchd(1).\n", out);
     return out == stdout ? EXIT_DONE : EXIT_USAGE;

@@ -43,6 +43,7 @@ struct serve {
     struct command_line cl;
     struct config config;
     struct node node;
+    struct keyring *keys;
     struct janitor *janitor;
     struct api *_Atomic api; /* read by whoever notices that a promise is broken */
     struct http_server *server;
@@ -53,16 +54,26 @@ struct serve {
 /* --- Start ----------------------------------------------------------------------------
  */
 
-static enum rc check_listen(const struct config *c, struct err *e)
+/* A keys file that cannot be read is no reason to stay away: it lets nobody in. */
+static bool asks_for_keys(struct serve *s)
 {
-    if (config_loopback(c->listen) || c->insecure_listen)
-        return RC_OK;
+    return keyring_state(s->keys, NULL) != RC_NOTFOUND;
+}
+
+static enum rc check_listen(struct serve *s, struct err *e)
+{
+    const struct config *c = &s->config;
+    enum rc rc = keyring_open(c->data_dir, &s->keys, e);
+
+    if (rc != RC_OK || asks_for_keys(s) || config_loopback(c->listen) ||
+        c->insecure_listen)
+        return rc;
     return err_set(
         e, RC_INVALID,
-        "listen is '%.100s', but there are no API keys yet: whoever reaches the "
-        "port may use it; listen on 127.0.0.1 with a proxy in front that knows "
-        "its users, or say --insecure-listen",
-        c->listen);
+        "listen is '%.100s', but '%.200s' has no API keys yet: whoever reaches the port "
+        "could use it; make one with batchd key add NAME --data-dir '%.200s', or listen "
+        "on 127.0.0.1, or say --insecure-listen",
+        c->listen, c->data_dir, c->data_dir);
 }
 
 static enum rc configure(struct serve *s, struct err *e)
@@ -91,6 +102,7 @@ static void start_api(struct serve *s)
         .store = s->node.store,
         .blobs = s->node.blobs,
         .engine = s->node.engine,
+        .keys = s->keys,
         .max_file_bytes = c->max_file_size,
         .min_window = c->min_window / USEC_PER_SEC,
         .max_window = c->max_window / USEC_PER_SEC,
@@ -138,7 +150,7 @@ static enum rc start(struct serve *s, struct err *e)
 
     s->exit_code = EXIT_USAGE;
     if (rc == RC_OK)
-        rc = check_listen(&s->config, e);
+        rc = check_listen(s, e);
     if (rc != RC_OK)
         return rc;
     s->node = (struct node){.dir = s->config.data_dir,
@@ -163,7 +175,7 @@ static enum rc start(struct serve *s, struct err *e)
 }
 
 /* The host as it was given, the port as it is. */
-static void announce(const struct serve *s)
+static void announce(struct serve *s)
 {
     const char *colon = strrchr(s->config.listen, ':');
 
@@ -172,8 +184,10 @@ static void announce(const struct serve *s)
     if (s->config.n_upstreams == 0)
         log_warn("no_upstream", "text=\"batches are taken but wait: no upstream is "
                                 "configured, see --upstream\"");
-    if (!config_loopback(s->config.listen))
-        log_warn("insecure_listen", "listen=\"%s\" text=\"no key is asked for\"",
+    if (!config_loopback(s->config.listen) && !asks_for_keys(s))
+        log_warn("insecure_listen",
+                 "listen=\"%s\" text=\"whoever reaches the port may use it: no key is "
+                 "asked for\"",
                  s->config.listen);
     printf("batchd listening on http://%.*s:%u\n", (int)(colon - s->config.listen),
            s->config.listen, http_server_port(s->server));
@@ -249,6 +263,7 @@ static void finish(struct serve *s)
     s->janitor = janitor_free(s->janitor);
     atomic_store(&s->api, api_free(s->api));
     node_close(&s->node);
+    s->keys = keyring_free(s->keys);
     config_done(&s->config);
     if (s->signals > 0)
         close(s->signals);

@@ -15,6 +15,7 @@
 #define GIB      ((uint64_t)1 << 30)
 #define SERVE    SETTING_SERVE
 #define CHECK_IT SETTING_CHECK
+#define KEYS     SETTING_KEYS
 #define BOTH     (SETTING_SERVE | SETTING_RUN)
 
 /* clang-format off */
@@ -28,8 +29,8 @@ const struct setting settings[] = {
     KEY(server, listen, LISTEN, "127.0.0.1:8080", 0, 0, SERVE, false,
         "Address and port to serve HTTP on; port 0 picks a free one."),
     KEY(server, insecure_listen, BOOL, "no", 0, 0, SERVE, false,
-        "Listen on an address beyond loopback although no API key is asked for."),
-    KEY(server, data_dir, PATH, "./batchd-data", 0, 0, SERVE, false,
+        "Listen on an address beyond loopback also while there are no API keys."),
+    KEY(server, data_dir, PATH, "./batchd-data", 0, 0, SERVE | KEYS, false,
         "Directory that holds everything; made when it is not there."),
     KEY(server, drain_timeout, TIME, "10s", 0, HOUR, BOTH, true,
         "How long requests in flight may take to end when the program is told to stop."),

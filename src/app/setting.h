@@ -28,7 +28,7 @@ enum setting_type {
 };
 
 /* Which commands have a flag for the key. */
-enum { SETTING_SERVE = 1, SETTING_RUN = 2, SETTING_CHECK = 4 };
+enum { SETTING_SERVE = 1, SETTING_RUN = 2, SETTING_CHECK = 4, SETTING_KEYS = 8 };
 
 struct setting {
     const char *section, *name;

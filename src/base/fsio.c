@@ -266,3 +266,25 @@ enum rc fs_lock_dir(const char *dir, int *ret_fd, struct err *e)
     *ret_fd = fd;
     return RC_OK;
 }
+
+enum rc fs_lock(const char *dir, const char *name, int *ret_fd, struct err *e)
+{
+    char path[FS_PATH_CAP];
+    int fd = -1, got;
+    enum rc rc = fs_join(path, dir, name, e);
+
+    if (rc == RC_OK)
+        rc = fs_open(path, O_RDWR | O_CREAT, 0600, &fd, e);
+    if (rc != RC_OK)
+        return rc;
+    do {
+        got = flock(fd, LOCK_EX);
+    } while (got < 0 && errno == EINTR);
+    if (got < 0) {
+        rc = fail(e, "lock", path);
+        fs_close(&fd);
+        return rc;
+    }
+    *ret_fd = fd;
+    return RC_OK;
+}

@@ -60,3 +60,7 @@ NODISCARD enum rc fs_slurp(const char *path, size_t max, char **ret, size_t *ret
 /* Takes an exclusive flock on dir/LOCK and keeps it until the fd is closed.  RC_CONFLICT:
  * another process holds it (its pid is in the sentence when known). */
 NODISCARD enum rc fs_lock_dir(const char *dir, int *ret_fd, struct err *e);
+
+/* Takes an exclusive flock on dir/name, made when it is not there, and keeps it until the
+ * fd is closed.  Waits for whoever holds it. */
+NODISCARD enum rc fs_lock(const char *dir, const char *name, int *ret_fd, struct err *e);

@@ -63,6 +63,7 @@ struct http_request {
 
     struct http_body_plan plan;
     const char *too_large;
+    int over_status;
     struct buf body;
     uint64_t body_bytes;
     usec_t body_since;
@@ -137,8 +138,8 @@ static void await_zero(struct http_server *s, atomic_uint *counter, usec_t until
  * so the order holds.  An answer this short fits the socket's buffer unless the client
  * reads nothing at all.
  */
-static void send_refusal(struct http_server *s, int fd, const char *id, bool head_only,
-                         int status, const char *why)
+static void send_refusal(struct http_server *s, int fd, const char *id,
+                         struct http_request *rq, int status, const char *why)
 {
     char date[64];
     time_t now = clock_wall_sec();
@@ -147,7 +148,7 @@ static void send_refusal(struct http_server *s, int fd, const char *id, bool hea
 
     buf_init(&body, 4096);
     buf_init(&out, 8192);
-    s->h.on_error(s->h.ctx, status, why, &body);
+    s->h.on_error(s->h.ctx, rq, status, why, &body);
     gmtime_r(&now, &tm);
     CHECK(strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &tm) > 0);
     (void)buf_fmt(&out,
@@ -155,7 +156,7 @@ static void send_refusal(struct http_server *s, int fd, const char *id, bool hea
                   "Content-Type: application/json\r\nContent-Length: %zu\r\n"
                   "x-content-type-options: nosniff\r\nx-request-id: %s\r\n\r\n",
                   status, MHD_get_reason_phrase_for((unsigned)status), date, body.n, id);
-    if (!head_only)
+    if (!rq || !rq->head_only)
         (void)buf_str(&out, buf_peek(&body));
     IGNORE(send(fd, out.p, out.n, MSG_DONTWAIT | MSG_NOSIGNAL) <
            0); /* gone: nothing lost */
@@ -167,7 +168,7 @@ static void on_slow_head(void *ctx, int fd)
 {
     struct id id = id_make("req_");
 
-    send_refusal(ctx, fd, id.z, false, 408, "The request head took too long.");
+    send_refusal(ctx, fd, id.z, NULL, 408, "The request head took too long.");
 }
 
 /* Answers and has the library close the connection (that is what MHD_NO does); the door
@@ -178,11 +179,16 @@ static enum MHD_Result refuse(struct http_request *rq, int status, const char *w
 
     rq->stage = REFUSED;
     log_debug("http.refused", "req=%s status=%d", rq->id.z, status);
-    send_refusal(rq->server, fd, rq->id.z, rq->head_only, status, why);
+    send_refusal(rq->server, fd, rq->id.z, rq, status, why);
     copy = fcntl(fd, F_DUPFD_CLOEXEC, 0);
     if (copy >= 0)
         door_linger(rq->server->door, copy);
     return MHD_NO;
+}
+
+static enum MHD_Result refuse_body(struct http_request *rq)
+{
+    return refuse(rq, rq->over_status, rq->too_large);
 }
 
 /* ---- heads ---- */
@@ -317,9 +323,10 @@ static enum MHD_Result on_head(struct http_request *rq, const char *method,
     atomic_fetch_add(&s->under_way, 1);
     rq->opened = true;
     rq->too_large = "The request body is too large.";
+    rq->over_status = 413;
     rq->plan = s->h.open(s->h.ctx, rq);
     if (rq->framing.length > rq->plan.max_bytes)
-        return refuse(rq, 413, rq->too_large);
+        return refuse_body(rq);
     if (!rq->plan.sink && rq->plan.max_bytes)
         buf_init(&rq->body, rq->plan.max_bytes);
     rq->body_since = clock_mono();
@@ -354,7 +361,7 @@ static enum rc keep(struct http_request *rq, struct str piece)
 static enum MHD_Result on_body(struct http_request *rq, struct str piece)
 {
     if (piece.n > rq->plan.max_bytes - rq->body_bytes)
-        return refuse(rq, 413, rq->too_large);
+        return refuse_body(rq);
     rq->body_bytes += piece.n;
     if (too_slow(rq))
         return refuse(rq, 408, "The request body came too slowly.");
@@ -734,6 +741,12 @@ void http_set_too_large(struct http_request *rq, const char *why)
 {
     CHECK(rq->stage < BODY);
     rq->too_large = why;
+}
+
+void http_set_over_status(struct http_request *rq, int status)
+{
+    CHECK(rq->stage < BODY);
+    rq->over_status = status;
 }
 
 void http_set_user(struct http_request *rq, void *user)

@@ -48,9 +48,11 @@ struct http_handler {
      * data.  On a connection thread. */
     void (*close)(void *ctx, struct http_request *rq);
     /* Fills body with the error envelope for a refusal of the server's own: 400, 408,
-     * 411, 413, 414, 415, 431, 500, 503.  Content-Type application/json is set by the
-     * server.  Any thread; must not block; at most 4 KiB. */
-    void (*on_error)(void *ctx, int status, const char *message, struct buf *body);
+     * 411, 413, 414, 415, 431, 500, 503, and what http_set_over_status said.  rq NULL: there is no
+     * request yet.  Content-Type application/json is set by the server.  Any thread; must
+     * not block; at most 4 KiB. */
+    void (*on_error)(void *ctx, struct http_request *rq, int status, const char *message,
+                     struct buf *body);
 };
 
 struct http_server_opts {
@@ -88,6 +90,8 @@ http_request_id(const struct http_request *rq); /* "req_" + 32 hex; also sent as
 /* In `open` only: what on_error is told when the body is over its plan, instead of a
  * plain sentence; borrowed until `close`. */
 void http_set_too_large(struct http_request *rq, const char *why);
+/* In `open` only: the status of a body over its plan, instead of 413. */
+void http_set_over_status(struct http_request *rq, int status);
 void http_set_user(struct http_request *rq, void *user);
 void *http_user(const struct http_request *rq);
 

@@ -20,9 +20,9 @@ struct datadir {
     bool was_clean;
 };
 
-static const char *const made_by_us[] = {"LOCK",       "FORMAT", "FORMAT.tmp", "files",
-                                         "tmp",        "spool",  "reserve",    "CLEAN",
-                                         "lost+found", ".",      ".."};
+static const char *const made_by_us[] = {
+    "LOCK",  "FORMAT", "FORMAT.tmp", "files",     "tmp",        "spool", "reserve",
+    "CLEAN", "keys",   "keys.tmp",   "keys.lock", "lost+found", ".",     ".."};
 
 static char *join(const char *dir, const char *name)
 {
@@ -248,6 +248,15 @@ static enum rc set_up(struct datadir *d, const struct datadir_opts *o, struct er
         return rc;
     rc = datadir_restore_reserve(d, e);
     return rc == RC_NOSPACE ? RC_OK : rc;
+}
+
+enum rc datadir_prepare(const char *path, bool create, struct err *e)
+{
+    enum rc rc = make_dir(path, create, e);
+
+    if (rc != RC_OK)
+        return rc;
+    return exists(path, "FORMAT") ? read_format(path, e) : check_empty(path, e);
 }
 
 static void free_all(struct datadir *d)

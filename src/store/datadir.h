@@ -27,6 +27,9 @@ struct datadir_opts {
  */
 NODISCARD enum rc datadir_open(const char *path, const struct datadir_opts *o,
                                struct datadir **ret, struct err *e);
+/* For who puts keys beside a server that may run: the directory, made 0700 when `create`
+ * says so, is a data directory or can become one.  Neither locks it nor writes into it. */
+NODISCARD enum rc datadir_prepare(const char *path, bool create, struct err *e);
 /* The process before ended by datadir_close(clean); also true of a new directory. */
 bool datadir_was_clean(const struct datadir *d);
 const char *datadir_path(const struct datadir *d);   /* of the directory itself */

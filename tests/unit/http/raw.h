@@ -70,9 +70,10 @@ static inline void on_close(void *ctx, struct http_request *rq)
     atomic_fetch_add(&a->closed, 1);
 }
 
-static inline void on_error(void *ctx, int status, const char *message, struct buf *body)
+static inline void on_error(void *ctx, struct http_request *rq, int status,
+                            const char *message, struct buf *body)
 {
-    (void)ctx;
+    (void)ctx, (void)rq;
     (void)buf_fmt(body, "{\"error\":{\"message\":\"%s\",\"status\":%d}}\n", message,
                   status);
 }

@@ -214,3 +214,31 @@ TEST(a_path_that_is_too_long_is_said_to_be)
     memset(name, 'x', sizeof name - 2);
     EQ_RC(datadir_open(name, &make, &d, &e), RC_LIMIT);
 }
+
+TEST(a_directory_with_keys_alone_becomes_a_data_directory)
+{
+    struct err e;
+
+    EQ_RC(datadir_prepare("data", false, &e), RC_NOTFOUND);
+    EQ_RC(datadir_prepare("data", true, &e), RC_OK);
+    put("data/keys", "x");
+    put("data/keys.lock", "");
+    put("data/keys.tmp", "");
+    EQ_RC(datadir_prepare("data", false, &e), RC_OK);
+    close_ok(open_ok(&make), true);
+    EQ_RC(datadir_prepare("data", false, &e), RC_OK);
+    put("data/FORMAT", "batchd data 999\n");
+    EQ_RC(datadir_prepare("data", true, &e), RC_CORRUPT);
+    EQ_INT(mkdir("home", 0755), 0);
+    put("home/letter.txt", "");
+    EQ_RC(datadir_prepare("home", true, &e), RC_CORRUPT);
+    OK(strstr(e.text, "letter.txt") != NULL);
+}
+
+TEST(keys_may_be_put_beside_a_process_that_uses_the_directory)
+{
+    struct datadir *d = open_ok(&make);
+
+    EQ_RC(datadir_prepare("data", true, NULL), RC_OK);
+    close_ok(d, true);
+}
