@@ -16,19 +16,6 @@ static enum rc read_input(void *ctx, char *dst, size_t cap, uint64_t off, size_t
     return l->engine->o.blobs->ops->pread(l->input, dst, cap, off, ret_n, &l->task.err);
 }
 
-/* One fault of the whole file, for what is wrong before a line can be read. */
-static char *one_error(const char *code, const char *param, const char *message)
-{
-    struct intake_errors *x = intake_errors_new();
-    struct intake_fault f = {.code = code, .param = param, .message = message};
-    char *json;
-
-    intake_errors_add(x, &f);
-    json = intake_errors_json(x);
-    intake_errors_free(x);
-    return json;
-}
-
 /* The batch ends as failed, or, when a cancel came first, goes on to cancelled. */
 static enum rc refuse(struct live *l, char *errors)
 {
@@ -44,16 +31,24 @@ static enum rc refuse(struct live *l, char *errors)
 static enum rc open_input(struct live *l, char **ret_errors)
 {
     const struct blobs *blobs = l->engine->o.blobs;
-    char message[160];
     enum rc rc = RC_NOTFOUND;
 
     if (!l->rec.input_missing)
         rc = blobs->ops->open(blobs->self, l->rec.input_file.z, &l->input, &l->task.err);
     if (rc != RC_NOTFOUND)
         return rc;
-    IGNORE(str_fmt(message, sizeof message, "Cannot find file %s.", l->rec.input_file.z));
-    *ret_errors = one_error("invalid_request", "file_id", message);
+    *ret_errors = intake_no_file(l->rec.input_file.z);
     return RC_OK;
+}
+
+struct intake_rules engine_rules(struct engine *g, enum endpoint ep)
+{
+    return (struct intake_rules){.endpoint = ep,
+                                 .many_models = g->o.many_models,
+                                 .max_lines = g->o.max_lines,
+                                 .max_inputs = g->o.max_inputs,
+                                 .max_bytes = g->o.max_file_bytes,
+                                 .max_line_bytes = g->o.max_line_bytes};
 }
 
 /* Fills l->index, or *ret_errors when the file is not good.  RC_CANCELLED: we are
@@ -61,12 +56,7 @@ static enum rc open_input(struct live *l, char **ret_errors)
 static enum rc scan(struct live *l, struct intake_result *result, char **ret_errors)
 {
     struct engine *g = l->engine;
-    struct intake_rules rules = {.endpoint = l->rec.endpoint,
-                                 .many_models = g->o.many_models,
-                                 .max_lines = g->o.max_lines,
-                                 .max_inputs = g->o.max_inputs,
-                                 .max_bytes = g->o.max_file_bytes,
-                                 .max_line_bytes = g->o.max_line_bytes};
+    struct intake_rules rules = engine_rules(g, l->rec.endpoint);
     struct intake_errors *errors = intake_errors_new();
     struct index_writer *idx = NULL;
     enum rc rc = index_create(g->o.spool, &l->id, &idx, &l->task.err);

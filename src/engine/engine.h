@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "core/batch.h"
+#include "engine/intake.h"
 #include "store/blob.h"
 #include "store/store.h"
 
@@ -73,8 +74,11 @@ void engine_submit(struct engine *g,
                    const struct id *batch); /* its row says validating */
 void engine_cancel(struct engine *g,
                    const struct id *batch); /* its row says cancelling */
-bool engine_idle(struct engine *g);         /* no live batch */
-bool engine_recovered(struct engine *g);    /* every batch of before is live again */
+/* The rules by which the input of a batch is judged, for a check without a batch.  Any
+ * thread; valid as long as the engine. */
+struct intake_rules engine_rules(struct engine *g, enum endpoint ep);
+bool engine_idle(struct engine *g);      /* no live batch */
+bool engine_recovered(struct engine *g); /* every batch of before is live again */
 
 /*
  * A batch as a client may see it now: the record from the store with the live counts on

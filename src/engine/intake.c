@@ -323,6 +323,8 @@ static enum rc take_line(struct scan *s, const struct jsonl_line *at)
     s->out.endpoint = line.endpoint;
     s->out.requests++;
     s->inputs += line.inputs;
+    if (s->rules.each)
+        s->rules.each(s->rules.each_ctx, &line);
     rc = check_id(s, at, line.custom_id, &good);
     if (rc != RC_OK || !good || !check_model(s, at->number, line.model))
         return rc;
@@ -495,4 +497,24 @@ char *intake_errors_json(struct intake_errors *x)
     if (!json)
         PANIC("out of memory for the errors of a batch");
     return json;
+}
+
+char *intake_one_error(const char *code, const char *param, const char *message)
+{
+    struct intake_errors *x = intake_errors_new();
+    struct intake_fault f = {.code = code, .param = param, .message = message};
+    char *json;
+
+    intake_errors_add(x, &f);
+    json = intake_errors_json(x);
+    intake_errors_free(x);
+    return json;
+}
+
+char *intake_no_file(const char *file)
+{
+    char message[160];
+
+    IGNORE(str_fmt(message, sizeof message, "Cannot find file %s.", file));
+    return intake_one_error("invalid_request", "file_id", message);
 }

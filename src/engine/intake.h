@@ -25,6 +25,9 @@ struct intake_rules {
     size_t max_line_bytes; /* 0: LIMIT_LINE_BYTES */
     bool (*model_known)(void *ctx, struct str model); /* NULL: every model is taken */
     void *model_ctx;
+    /* Told of each request before it is held against the others; NULL: nobody. */
+    void (*each)(void *ctx, const struct line *line);
+    void *each_ctx;
 };
 
 /* One fault; line 0: of the file as a whole (empty_file, too_many_tasks, ...). */
@@ -67,4 +70,8 @@ struct intake_errors *intake_errors_new(void);
 void intake_errors_add(void *errors,
                        const struct intake_fault *f); /* an intake_fault_fn */
 char *intake_errors_json(struct intake_errors *x);    /* mem_free'd by the caller */
+/* The object of one fault of a whole file: of what is wrong before a line can be read. */
+char *intake_one_error(const char *code, const char *param, const char *message);
+/* That of an input file that is not there. */
+char *intake_no_file(const char *file);
 struct intake_errors *intake_errors_free(struct intake_errors *x);
