@@ -144,10 +144,13 @@ static void enter_close(struct live *l, usec_t now)
 static void enter_run(struct live *l, usec_t now)
 {
     struct engine *g = l->engine;
-    usec_t deadline = now + l->rec.expires_at * USEC_PER_SEC - clock_wall();
+    struct sched_batch_opts o = {.n_items = l->items,
+                                 .done = l->done,
+                                 .deadline = now + l->rec.expires_at * USEC_PER_SEC -
+                                             clock_wall()};
 
     l->phase = LIVE_RUN;
-    l->handle = sched_batch_add(g->sched, l->items, l->done, deadline, now);
+    l->handle = sched_batch_add(g->sched, &o, now);
     l->scheduled = true;
     mem_free(l->done);
     l->done = NULL;

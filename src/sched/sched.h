@@ -4,20 +4,24 @@
  * failed one is tried again, when an upstream is left alone.
  *
  * Pure: no sockets, no clock, no randomness but its seed; `now` is monotonic and passed
- * in, so that a simulation and the server link the same object file.  Nothing is
- * allocated on the way of a line but the retry heap's growth.
+ * in, so that a simulation and the server run the same code.  Nothing is allocated on the
+ * way of a line but the growth of what holds the retries.
  *
  * Threads: one owner.
  *
- * Policy today: retried lines first, then one line of each open batch in turn, in file
- * order; the upstream with the smallest share of its window in use, another one than
- * failed before where there is a choice; a window per upstream that shrinks once per
- * flight by the rejected share and grows by one a window of successes; a breaker per
- * upstream (Postfix's pseudo-cohorts) that lets a health probe and then one real call
- * through before it closes.
+ * Policy: the highest priority first, strictly; batches of one priority in turn, one line
+ * each; within a batch lines whose time for another try has come, then fresh ones in file
+ * order.  What cannot go now (paused, held, its group full, no room in its upstreams)
+ * stands aside and blocks nobody.  Of its upstreams a line gets the one with the smallest
+ * share of its window in use, another one than failed before where there is a choice.  A
+ * window shrinks once per flight by the rejected share and grows by one a window of
+ * successes; a breaker per upstream (Postfix's pseudo-cohorts) lets a health probe and then
+ * one real call through before it closes.
  *
  * The last try of a line whose calls broke is made with nothing beside it on its upstream,
- * so that a request that kills servers takes no other line with it.
+ * so that a request that kills servers takes no other line with it: an idle upstream of its
+ * set is taken for it, or else one of them, and one only at a time, is drained while the
+ * others go on.
  *
  * A failure counts against a line only when the upstream was in order: connection
  * failures, rejects (429, 503) and whatever arrives while the breaker is open cost time,
@@ -25,9 +29,13 @@
  */
 #pragma once
 
-#include "base/clock.h"
 #include "base/base.h"
+#include "base/clock.h"
+#include "base/limits.h"
 #include "core/outcome.h"
+
+#define SCHED_PRIORITY_MIN (-10)
+#define SCHED_PRIORITY_MAX 10
 
 struct sched;
 
@@ -39,6 +47,38 @@ struct sched_opts {
     usec_t probe_cap;    /* 0: 30 s */
     usec_t retry_after_cap; /* 0: 10 min: longer Retry-After are taken for so long */
     uint64_t seed;
+};
+
+/* Upstreams by handle. */
+struct sched_set {
+    uint64_t w[LIMIT_UPSTREAMS / 64];
+};
+
+static inline void sched_set_add(struct sched_set *set, uint16_t up)
+{
+    set->w[up / 64] |= (uint64_t)1 << (up % 64);
+}
+
+static inline void sched_set_del(struct sched_set *set, uint16_t up)
+{
+    set->w[up / 64] &= ~((uint64_t)1 << (up % 64));
+}
+
+static inline bool sched_set_has(const struct sched_set *set, uint16_t up)
+{
+    return set->w[up / 64] >> (up % 64) & 1;
+}
+
+struct sched_batch_opts {
+    uint32_t n_items;
+    const uint8_t *done; /* bit i set: item i is not to be handed out (it has its result
+                            already); borrowed during the call; NULL: all are to go */
+    usec_t deadline; /* monotonic; kept for a policy that looks at it, today's does not */
+    int priority;    /* SCHED_PRIORITY_MIN .. _MAX */
+    bool paused;     /* nothing is handed out */
+    uint32_t hold;   /* only items below it are handed out; 0: all */
+    const struct sched_set *upstreams; /* NULL: all; copied; an empty set waits */
+    uint16_t group;                    /* of sched_group_add; 0: no limit */
 };
 
 struct sched_ticket {
@@ -78,10 +118,17 @@ struct sched *sched_free(struct sched *s); /* accepts NULL, returns NULL */
 uint16_t sched_upstream_add(struct sched *s, unsigned window);
 void sched_upstream_view(const struct sched *s, uint16_t up, struct sched_up_view *ret);
 
-/* done: bit i set = item i has its result already; borrowed during the call only.
- * deadline: monotonic. */
-uint32_t sched_batch_add(struct sched *s, uint32_t n_items, const uint8_t *done,
-                         usec_t deadline, usec_t now);
+/* A project: its batches together have at most max_inflight calls in flight; 0: no limit.
+ * Groups are never removed.  Group 0 is there from the start and has no limit. */
+uint16_t sched_group_add(struct sched *s, unsigned max_inflight);
+
+/* Returns the handle; that of a removed batch comes again. */
+uint32_t sched_batch_add(struct sched *s, const struct sched_batch_opts *o, usec_t now);
+/* Changes what a batch was added with; what is in flight goes on. */
+void sched_batch_edit(struct sched *s, uint32_t batch, int priority, bool paused,
+                      uint32_t hold, usec_t deadline);
+/* Other upstreams from now on (NULL: all); what is in flight goes on. */
+void sched_batch_upstreams(struct sched *s, uint32_t batch, const struct sched_set *set);
 /* No more tickets of it; what is in flight still comes back through sched_done as FINAL
  * or, where it failed, as FINAL too (there is no retry). */
 void sched_batch_close(struct sched *s, uint32_t batch);

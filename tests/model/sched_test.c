@@ -112,7 +112,10 @@ static void batches(struct model *m)
         m->state[b] = mem_new_n(uint8_t, m->n[b]);
         m->open[b] = true;
         m->handle[b] =
-            sched_batch_add(m->s, m->n[b], NULL, m->now + USEC_PER_SEC, m->now);
+            sched_batch_add(m->s,
+                            &(struct sched_batch_opts){.n_items = m->n[b],
+                                                       .deadline = m->now + USEC_PER_SEC},
+                            m->now);
     } else if (m->open[b] && pick(m, 400) == 0) {
         sched_batch_close(m->s, m->handle[b]);
         m->open[b] = false;

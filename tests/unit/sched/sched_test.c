@@ -13,6 +13,12 @@ static struct sched *make(unsigned ups, unsigned window)
     return s;
 }
 
+static uint32_t add(struct sched *s, uint32_t n)
+{
+    return sched_batch_add(s, &(struct sched_batch_opts){.n_items = n, .deadline = SEC},
+                           0);
+}
+
 static struct sched_ticket take_one(struct sched *s, usec_t now)
 {
     struct sched_ticket t;
@@ -26,7 +32,7 @@ TEST(lines_go_out_in_file_order_up_to_the_window)
     struct sched *s = make(1, 3);
     struct sched_ticket t[8];
 
-    sched_batch_add(s, 5, NULL, SEC, 0);
+    add(s, 5);
     EQ_INT(sched_next(s, t, 8, 0), 3);
     for (unsigned i = 0; i < 3; i++)
         EQ_INT(t[i].item, i);
@@ -42,7 +48,8 @@ TEST(what_was_done_before_is_not_handed_out_again)
     struct sched_ticket t[16];
     uint8_t done[2] = {0x0f, 0x01}; /* items 0-3 and 8 of 10 */
 
-    sched_batch_add(s, 10, done, SEC, 0);
+    sched_batch_add(
+        s, &(struct sched_batch_opts){.n_items = 10, .done = done, .deadline = SEC}, 0);
     EQ_INT(sched_batch_waiting(s, 0), 5);
     EQ_INT(sched_next(s, t, 16, 0), 5);
     EQ_INT(t[0].item, 4);
@@ -56,8 +63,8 @@ TEST(batches_take_turns)
     struct sched *s = make(1, 4);
     struct sched_ticket t[4];
 
-    sched_batch_add(s, 100, NULL, SEC, 0);
-    sched_batch_add(s, 1, NULL, 9 * SEC, 0);
+    add(s, 100);
+    add(s, 1);
     EQ_INT(sched_next(s, t, 4, 0), 4);
     EQ_INT(t[0].batch, 0);
     EQ_INT(t[1].batch, 1);
@@ -73,7 +80,7 @@ TEST(calls_spread_over_upstreams_by_share_of_window)
 
     sched_upstream_add(s, 8);
     sched_upstream_add(s, 4);
-    sched_batch_add(s, 100, NULL, SEC, 0);
+    add(s, 100);
     EQ_INT(sched_next(s, t, 12, 0), 12);
     for (unsigned i = 0; i < 6; i++)
         n[t[i].upstream]++;
@@ -87,7 +94,7 @@ TEST(a_transient_failure_is_tried_five_times_then_final)
     struct sched *s = make(1, 1);
     usec_t now = 0;
 
-    sched_batch_add(s, 1, NULL, SEC, 0);
+    add(s, 1);
     for (unsigned i = 0; i < 5; i++) {
         struct sched_ticket t, none;
 
@@ -109,7 +116,7 @@ TEST(a_retry_prefers_another_upstream)
     struct sched *s = make(2, 4);
     struct sched_ticket t, again;
 
-    sched_batch_add(s, 1, NULL, SEC, 0);
+    add(s, 1);
     t = take_one(s, 0);
     EQ_INT(sched_done(s, &t, OUTCOME_BROKEN, -1, 0), SCHED_RETRY);
     again = take_one(s, 61 * SEC);
@@ -127,7 +134,7 @@ TEST(backoff_has_full_jitter_below_the_doubled_base)
         usec_t wait;
 
         sched_upstream_add(s, 1);
-        sched_batch_add(s, 1, NULL, SEC, 0);
+        add(s, 1);
         t = take_one(s, 0);
         EQ_INT(sched_done(s, &t, OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
         wait = sched_next_wake(s, 0);
@@ -147,7 +154,7 @@ TEST(rejects_never_use_up_a_line_and_shrink_the_window_once_a_flight)
     struct sched_ticket t[100];
     struct sched_up_view v;
 
-    sched_batch_add(s, 100, NULL, SEC, 0);
+    add(s, 100);
     EQ_INT(sched_next(s, t, 100, 10), 100);
     for (unsigned i = 0; i < 50; i++)
         EQ_INT(sched_done(s, &t[i], OUTCOME_CAPACITY, -1, 20 + i), SCHED_RETRY);
@@ -168,7 +175,7 @@ TEST(retry_after_closes_the_upstream_until_then)
     struct sched *s = make(1, 4);
     struct sched_ticket t, none;
 
-    sched_batch_add(s, 3, NULL, SEC, 0);
+    add(s, 3);
     t = take_one(s, 0);
     EQ_INT(sched_done(s, &t, OUTCOME_CAPACITY, 7 * SEC, SEC), SCHED_RETRY);
     EQ_INT(sched_next(s, &none, 1, SEC), 0);
@@ -186,7 +193,7 @@ TEST(a_dead_host_is_probed_and_costs_no_attempt)
     uint16_t up = 9;
     usec_t now = 0;
 
-    sched_batch_add(s, 3, NULL, SEC, 0);
+    add(s, 3);
     EQ_INT(sched_next(s, t, 3, 0), 3);
     for (unsigned i = 0; i < 3; i++)
         EQ_INT(sched_done(s, &t[i], OUTCOME_HOST, -1, 0), SCHED_RETRY);
@@ -221,7 +228,7 @@ TEST(a_storm_of_errors_opens_the_breaker_and_spares_the_lines)
     struct sched_up_view v;
     unsigned counted = 0;
 
-    sched_batch_add(s, 100, NULL, SEC, 0);
+    add(s, 100);
     for (unsigned round = 0; round < 3; round++) {
         usec_t now = round * 100 * SEC;
         size_t n = sched_next(s, t, 100, now);
@@ -248,7 +255,7 @@ TEST(a_lone_line_that_always_fails_ends_although_its_upstream_has_no_success)
     usec_t now = 0;
     enum sched_verdict v = SCHED_RETRY;
 
-    sched_batch_add(s, 1, NULL, SEC, 0);
+    add(s, 1);
     while (v == SCHED_RETRY && calls < 100) {
         now += 100 * SEC;
         t = take_one(s, now);
@@ -266,8 +273,7 @@ TEST(a_line_that_kills_its_server_takes_no_other_with_it)
     unsigned ended = 0, lost = 0;
     usec_t now = 0;
 
-    sched_batch_add(s, 8, NULL, SEC,
-                    0); /* item 3 is poison: all in flight with it break */
+    add(s, 8); /* item 3 is poison: all in flight with it break */
     while (ended < 8 && now < 100000 * SEC) {
         size_t n = sched_next(s, t, 8, now += SEC);
         bool poison = false;
@@ -295,7 +301,7 @@ TEST(a_closed_batch_hands_out_nothing_and_takes_no_retry)
     struct sched *s = make(1, 4);
     struct sched_ticket t[4], none;
 
-    sched_batch_add(s, 10, NULL, SEC, 0);
+    add(s, 10);
     EQ_INT(sched_next(s, t, 4, 0), 4);
     EQ_INT(sched_done(s, &t[0], OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
     sched_batch_close(s, 0);
@@ -314,7 +320,7 @@ TEST(an_aborted_call_comes_again_at_once_when_its_batch_is_open)
     struct sched *s = make(1, 1);
     struct sched_ticket t;
 
-    sched_batch_add(s, 1, NULL, SEC, 0);
+    add(s, 1);
     t = take_one(s, 0);
     sched_aborted(s, &t, 5);
     t = take_one(s, 5);
@@ -328,7 +334,7 @@ TEST(a_pause_holds_everything_back)
     struct sched *s = make(1, 4);
     struct sched_ticket t;
 
-    sched_batch_add(s, 2, NULL, SEC, 0);
+    add(s, 2);
     sched_pause(s, true);
     EQ_INT(sched_next(s, &t, 1, 0), 0);
     sched_pause(s, false);
@@ -340,7 +346,7 @@ static void remove_in_flight(void)
 {
     struct sched *s = make(1, 1);
 
-    sched_batch_add(s, 1, NULL, SEC, 0);
+    add(s, 1);
     take_one(s, 0);
     sched_batch_remove(s, 0);
 }
