@@ -113,7 +113,8 @@ static void publish(struct live *l)
     struct board_entry entry = {
         .counts = {l->items, l->synced.completed, l->synced.failed},
         .usage = l->synced.usage,
-        .has_usage = l->synced.has_usage};
+        .has_usage = l->synced.has_usage,
+        .log = reslog_mark(l->log)};
 
     board_set(l->engine->board, &l->id, &entry);
 }

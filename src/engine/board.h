@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * board: what other threads may see of live batches: counts of results that are on disk.
+ * board: what other threads may see of live batches: counts of results that are on disk,
+ * and how far the results log can be read.
  *
  * Owns:    its entries.  A batch is on the board from before its row says in_progress
  * until after its row is terminal, so that whoever reads board first and row second never
@@ -10,6 +11,7 @@
 #pragma once
 
 #include "core/batch.h"
+#include "store/reslog.h"
 
 struct board;
 
@@ -18,6 +20,7 @@ struct board_entry {
     struct usage usage;
     bool has_usage;
     uint32_t inflight, waiting;
+    struct reslog_mark log;
 };
 
 struct board *board_new(void);
@@ -25,3 +28,11 @@ struct board *board_free(struct board *b); /* accepts NULL, returns NULL */
 void board_set(struct board *b, const struct id *batch, const struct board_entry *e);
 bool board_get(struct board *b, const char *batch, struct board_entry *ret);
 void board_remove(struct board *b, const struct id *batch); /* not there: fine */
+
+/*
+ * A number that changes when something of the batch but its counts may have changed: it
+ * came to the board or went, or board_changed was called after its row was.  Read it
+ * before the row.  Some batches share one, so a change may mean nothing.
+ */
+uint64_t board_changes(struct board *b, const char *batch);
+void board_changed(struct board *b, const struct id *batch);

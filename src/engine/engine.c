@@ -413,6 +413,7 @@ void engine_submit(struct engine *g, const struct id *batch)
 
 void engine_cancel(struct engine *g, const struct id *batch)
 {
+    board_changed(g->board, batch);
     post(g, (struct command){.note.kind = NOTE_CANCEL, .batch = *batch});
 }
 
@@ -437,6 +438,21 @@ bool engine_live(struct engine *g, const char *id, struct engine_live *ret)
                                 .has_usage = entry.has_usage,
                                 .inflight = entry.inflight,
                                 .waiting = entry.waiting};
+    return true;
+}
+
+uint64_t engine_changes(struct engine *g, const char *id)
+{
+    return board_changes(g->board, id);
+}
+
+bool engine_log(struct engine *g, const char *id, struct engine_log *ret)
+{
+    struct board_entry entry;
+
+    if (!board_get(g->board, id, &entry))
+        return false;
+    *ret = (struct engine_log){g->o.spool, entry.counts.total, entry.log};
     return true;
 }
 

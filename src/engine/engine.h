@@ -12,6 +12,7 @@
 #include "core/batch.h"
 #include "engine/intake.h"
 #include "store/blob.h"
+#include "store/reslog.h"
 #include "store/store.h"
 
 struct engine;
@@ -93,6 +94,20 @@ NODISCARD enum rc engine_batch_list(struct engine *g, const char *after, unsigne
                                     struct err *e);
 /* false: not live.  For progress bars and metrics. */
 bool engine_live(struct engine *g, const char *id, struct engine_live *ret);
+
+/*
+ * For those who watch a batch: a number that changes when its status may have; read it
+ * before the batch.  Costs nothing, as engine_live does; engine_batch_view asks the store.
+ */
+uint64_t engine_changes(struct engine *g, const char *id);
+
+/* What may be read of a live batch's results log (store/reslog_tail.h). */
+struct engine_log {
+    const char *spool; /* the engine's */
+    uint32_t items;
+    struct reslog_mark mark;
+};
+bool engine_log(struct engine *g, const char *id, struct engine_log *ret); /* as above */
 
 /* Appends Prometheus text (exposition format 0.0.4). */
 void engine_metrics(struct engine *g, struct buf *out);

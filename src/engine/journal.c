@@ -126,7 +126,8 @@ static void publish_counts(struct live *l)
         .counts = {l->items, l->synced.completed, l->synced.failed},
         .usage = l->synced.usage,
         .has_usage = l->synced.has_usage,
-        .inflight = l->inflight};
+        .inflight = l->inflight,
+        .log = reslog_mark(l->log)};
 
     if (l->scheduled)
         entry.waiting = sched_batch_waiting(l->engine->sched, l->handle);

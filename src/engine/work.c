@@ -64,6 +64,7 @@ enum rc live_move(struct live *l, enum batch_event ev, const struct batch_change
     if (rc == RC_OK || rc == RC_CONFLICT) {
         batch_done(&l->rec);
         l->rec = now;
+        board_changed(l->engine->board, &l->id);
     }
     return rc;
 }

@@ -18,14 +18,20 @@ struct reslog_block {
 
 /* ---- names --------------------------------------------------------------------------*/
 
-enum rc reslog_path(const struct reslog *l, uint32_t segment, char ret[FS_PATH_CAP],
-                    struct err *e)
+enum rc reslog_segment_path(const char *spool, const struct id *batch, uint32_t segment,
+                            char ret[FS_PATH_CAP], struct err *e)
 {
     char name[ID_CAP + 32];
 
-    if (str_fmt(name, sizeof name, "%s.%06u.log", l->batch.z, segment) != RC_OK)
-        PANIC("a batch id of %zu bytes", strlen(l->batch.z));
-    return fs_join(ret, l->spool, name, e);
+    if (str_fmt(name, sizeof name, "%s.%06u.log", batch->z, segment) != RC_OK)
+        PANIC("a batch id of %zu bytes", strlen(batch->z));
+    return fs_join(ret, spool, name, e);
+}
+
+enum rc reslog_path(const struct reslog *l, uint32_t segment, char ret[FS_PATH_CAP],
+                    struct err *e)
+{
+    return reslog_segment_path(l->spool, &l->batch, segment, ret, e);
 }
 
 /* "NNNNNN.log" or "NNNNNN.log.tmp" */
@@ -299,6 +305,11 @@ enum rc reslog_commit(struct reslog *l, struct reslog_block *b, struct err *e)
     l->end += b->n;
     reslog_block_free(b);
     return RC_OK;
+}
+
+struct reslog_mark reslog_mark(const struct reslog *l)
+{
+    return (struct reslog_mark){reslog_last(l), l->end};
 }
 
 /* ---- removing -----------------------------------------------------------------------*/

@@ -46,6 +46,13 @@ struct reslog_place {
     uint64_t offset; /* of the record */
 };
 
+/* How far others may read beside the writer (store/reslog_tail.h): all of the segments
+ * before and `end` bytes of this one are on disk. */
+struct reslog_mark {
+    uint32_t segment; /* 0: nothing */
+    uint64_t end;
+};
+
 /* A new log: the first segment's head is durable (file and directory) when RC_OK comes.
  */
 NODISCARD enum rc reslog_create(const char *spool, const struct id *batch, uint32_t items,
@@ -77,6 +84,7 @@ uint32_t reslog_block_records(const struct reslog_block *b);
 /* Writes and syncs the block; it is freed on RC_OK and kept by the caller otherwise. */
 NODISCARD enum rc reslog_commit(struct reslog *l, struct reslog_block *b, struct err *e);
 struct reslog_block *reslog_block_free(struct reslog_block *b); /* accepts NULL */
+struct reslog_mark reslog_mark(const struct reslog *l);         /* beside no commit */
 
 /* Reads all again, verified, for finishing: only committed records.  May run beside
  * nothing. */

@@ -2,7 +2,8 @@
 /*
  * reslog_int: what the files of the results log share; nobody else includes it.
  *
- * reslog.c writes, reslog_open.c recovers and scans, reslog_read.c reads one record.
+ * reslog.c writes, reslog_open.c recovers and scans, reslog_read.c reads one record,
+ * reslog_tail.c reads beside the writer.
  */
 #pragma once
 
@@ -35,6 +36,9 @@ struct reslog {
 
 struct reslog *reslog_new(const char *spool, const struct id *batch, uint32_t items);
 uint32_t reslog_last(const struct reslog *l); /* number of the last segment */
+NODISCARD enum rc reslog_segment_path(const char *spool, const struct id *batch,
+                                      uint32_t segment, char ret[FS_PATH_CAP],
+                                      struct err *e);
 NODISCARD enum rc reslog_path(const struct reslog *l, uint32_t segment,
                               char ret[FS_PATH_CAP], struct err *e);
 void reslog_add_number(struct reslog *l, uint32_t segment);

@@ -62,3 +62,24 @@ TEST(readers_see_whole_entries_and_never_older_ones)
     }
     board_free(b);
 }
+
+TEST(the_number_of_changes_moves_with_all_but_the_counts)
+{
+    struct board *b = board_new();
+    struct id id = id_make(ID_BATCH);
+    struct board_entry e = {.counts = {3, 1, 1}};
+    uint64_t was = board_changes(b, id.z);
+
+    board_set(b, &id, &e);
+    OK(board_changes(b, id.z) != was);
+    was = board_changes(b, id.z);
+    e.counts.completed = 2;
+    board_set(b, &id, &e);
+    OK(board_changes(b, id.z) == was);
+    board_changed(b, &id);
+    OK(board_changes(b, id.z) != was);
+    was = board_changes(b, id.z);
+    board_remove(b, &id);
+    OK(board_changes(b, id.z) != was);
+    board_free(b);
+}

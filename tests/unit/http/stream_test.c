@@ -38,6 +38,16 @@ static void say_bytes(struct script *s, struct buf *out, size_t n)
     atomic_fetch_add(&said, n);
 }
 
+static enum http_more say_all(struct script *s, struct buf *out)
+{
+    if (s->kind == 'n' && s->pulls % 2)
+        return HTTP_MORE;
+    say_bytes(s, out, s->kind == 'n' ? 1000 : HTTP_STREAM_BUFFER);
+    if (s->left)
+        return HTTP_MORE;
+    return s->kind == 'x' ? HTTP_BREAK : HTTP_END;
+}
+
 /*
  * b  bytes: whole buffers until all was said     e  each pull a byte and a wait
  * w  waits for ever, says nothing                x  breaks off after its bytes
@@ -62,27 +72,17 @@ static enum http_more pull(void *ctx, struct buf *out, bool stopping, usec_t *ag
         say_bytes(s, out, 1);
         return s->left ? HTTP_WAIT : HTTP_END;
     case 'w':
+    case 's':
         return HTTP_WAIT;
     case 'l':
         say_bytes(s, out, s->left);
         return HTTP_WAIT;
-    case 's':
-        return HTTP_WAIT;
     case 'o':
-        for (unsigned i = 0; i < 3; i++)
-            (void)buf_add(out, ctx, 1), (void)buf_fmt(out, "%200000d", 1);
+        (void)buf_fmt(out, "%200000d%200000d", 1, 1);
         return HTTP_MORE;
-    case 'n':
-        if (s->pulls % 2)
-            return HTTP_MORE;
-        break;
     default:
-        break;
+        return say_all(s, out);
     }
-    say_bytes(s, out, s->kind == 'n' ? 1000 : HTTP_STREAM_BUFFER);
-    if (s->left)
-        return HTTP_MORE;
-    return s->kind == 'x' ? HTTP_BREAK : HTTP_END;
 }
 
 static uint64_t number(struct http_request *rq, const char *name, uint64_t dflt)
