@@ -489,6 +489,23 @@ void config_print(const struct config *c, struct buf *out)
 
 /* --- For the rooms ------------------------------------------------------------------ */
 
+/* A limit that a project's section leaves out is that of [limits]. */
+static struct engine_project *engine_projects(const struct config *c)
+{
+    struct engine_project *all = mem_new_n(struct engine_project, c->n_projects + 1);
+
+    for (size_t i = 0; i < c->n_projects; i++) {
+        const struct config_project *p = &c->projects[i];
+
+        all[i] = (struct engine_project){
+            .name = p->name,
+            .max_lines = p->max_lines ? p->max_lines : c->project_lines,
+            .max_inflight = p->max_inflight ? p->max_inflight : c->project_inflight,
+        };
+    }
+    return all;
+}
+
 void config_engine(const struct config *c, struct engine_opts *ret,
                    struct engine_upstream **ret_upstreams)
 {
@@ -527,6 +544,10 @@ void config_engine(const struct config *c, struct engine_opts *ret,
         .many_models = c->many_models,
         .output_expires = c->output_expires / USEC_PER_SEC,
         .workers = c->workers,
+        .project_default = {.max_lines = c->project_lines,
+                            .max_inflight = c->project_inflight},
+        .projects = engine_projects(c),
+        .n_projects = c->n_projects,
     };
     *ret_upstreams = ups;
 }

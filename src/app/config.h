@@ -141,7 +141,7 @@ void config_reload(struct config *c, const struct config *now,
  * wiped and mem_free'd by the caller. */
 NODISCARD enum rc config_key_file(const char *key_file, char **ret, struct err *e);
 
-/* ret_upstreams: mem_free'd by the caller; it borrows from c. */
+/* ret_upstreams and ret->projects: mem_free'd by the caller; they borrow from c. */
 void config_engine(const struct config *c, struct engine_opts *ret,
                    struct engine_upstream **ret_upstreams);
 

@@ -128,9 +128,11 @@ enum rc node_start(struct node *n, struct err *e)
         o.max_lines = LIMIT_LINES_EVER;
         o.max_inputs = UINT32_MAX;
         o.max_file_bytes = UINT64_MAX;
+        o.project_default = (struct engine_project){0};
     }
     rc = engine_new(&o, &n->engine, e);
     mem_free(upstreams);
+    mem_free((void *)(uintptr_t)o.projects);
     return rc == RC_OK ? rc : fail(n, rc);
 }
 

@@ -326,6 +326,7 @@ enum rc engine_new(const struct engine_opts *o, struct engine **ret, struct err 
     CHECK(o->n_upstreams <= LIMIT_UPSTREAMS);
     g->lives = map_new();
     g->board = board_new();
+    g->projects = projects_new(o);
     list_init(&g->free_slots);
     list_init(&g->dirty);
     list_init(&g->changed);
@@ -348,6 +349,7 @@ enum rc engine_new(const struct engine_opts *o, struct engine **ret, struct err 
         return rc;
     }
     g->o.upstreams = NULL; /* were the caller's */
+    g->o.projects = NULL;
     *ret = g;
     return RC_OK;
 }
@@ -393,6 +395,7 @@ struct engine *engine_free(struct engine *g)
     dispatch_free(g);
     sched_free(g->sched);
     board_free(g->board);
+    projects_free(g->projects);
     loop_free(g->loop);
     buf_done(&g->line);
     mem_free(g->by_handle);

@@ -27,6 +27,13 @@ struct engine_upstream {
     unsigned max_inflight; /* 0: the engine's */
 };
 
+/* What one project may use at a time; 0: no limit. */
+struct engine_project {
+    const char *name;
+    uint32_t max_lines;    /* that wait or run, over its live batches */
+    unsigned max_inflight; /* calls */
+};
+
 struct engine_opts {
     struct store *store;
     struct blobs *blobs;
@@ -46,8 +53,11 @@ struct engine_opts {
     uint64_t max_file_bytes;
     size_t max_line_bytes;
     bool many_models;
-    int64_t output_expires; /* seconds after the end; 0: never */
-    unsigned workers;       /* 0: 2 */
+    int64_t output_expires;                /* seconds after the end; 0: never */
+    unsigned workers;                      /* 0: 2 */
+    struct engine_project project_default; /* of projects not listed; no name */
+    const struct engine_project *projects; /* copied */
+    size_t n_projects;
     void (*on_dead)(void *ctx, const char *why);
     void (*on_end)(void *ctx,
                    const struct batch *b); /* reached a terminal state; any thread */

@@ -26,6 +26,7 @@
 #include "base/mem.h"
 #include "engine/board.h"
 #include "engine/engine.h"
+#include "engine/projects.h"
 #include "engine/upstream.h"
 #include "io/mailbox.h"
 #include "io/pool.h"
@@ -149,6 +150,7 @@ struct engine {
     struct http_client *client;
     struct sched *sched;
     struct board *board;
+    struct projects *projects;
     struct upstream *ups[LIMIT_UPSTREAMS];
     struct up_gauge gauges[LIMIT_UPSTREAMS];
     struct map *lives;       /* by batch id */

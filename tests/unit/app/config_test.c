@@ -414,6 +414,7 @@ TEST(upstream_sections_are_read_whole)
     OK(models[3] == NULL);
     config_models_free(models);
     mem_free(ups);
+    mem_free((void *)(uintptr_t)eo.projects);
     config_done(&c);
 }
 
@@ -666,7 +667,9 @@ TEST(engine_options_come_from_the_settings)
                "idle_timeout=7s\ntotal_timeout=8s\ncancel_timeout=9s\nretry_base=10s\n"
                "retry_cap=11s\nsync_interval=12ms\nmax_answer=13K\nworkers=14\n[limits]\n"
                "max_lines=15\nmax_inputs=16\nmax_file_size=17K\nmax_line_size=18K\n"
-               "many_models=yes\n[files]\noutput_expires=19s\n");
+               "many_models=yes\nproject_lines=20\nproject_inflight=21\n[files]\n"
+               "output_expires=19s\n[project a]\nmax_lines=22\n[project b]\n"
+               "max_inflight=23\n");
     c = load(&src);
     config_engine(&c, &o, &ups);
     EQ_INT(o.max_inflight, 3);
@@ -686,6 +689,16 @@ TEST(engine_options_come_from_the_settings)
     EQ_INT(o.max_line_bytes, 18 << 10);
     OK(o.many_models);
     EQ_INT(o.output_expires, 19);
+    EQ_INT(o.project_default.max_lines, 20);
+    EQ_INT(o.project_default.max_inflight, 21);
+    EQ_INT(o.n_projects, 2);
+    EQ_Z(o.projects[0].name, "a");
+    EQ_INT(o.projects[0].max_lines, 22);
+    EQ_INT(o.projects[0].max_inflight, 21); /* left out: as in [limits] */
+    EQ_Z(o.projects[1].name, "b");
+    EQ_INT(o.projects[1].max_lines, 20);
+    EQ_INT(o.projects[1].max_inflight, 23);
+    mem_free((void *)(uintptr_t)o.projects);
     mem_free(ups);
     config_done(&c);
 }
