@@ -32,7 +32,7 @@ static void fill(void)
     struct file_rec f = {.id = id_make(ID_FILE), .purpose = "batch", .created_at = 1};
     struct err e;
 
-    must(st->ops->file_add(st->self, &f, &e), &e);
+    must(st->ops->file_add(st->self, &f, NULL, &e), &e);
     for (unsigned i = 0; i < BATCHES; i++) {
         struct batch b = {.id = id_make(ID_BATCH),
                           .input_file = f.id,
@@ -43,7 +43,7 @@ static void fill(void)
                           .metadata = metadata};
 
         ids[i] = b.id;
-        must(st->ops->batch_add(st->self, &b, &e), &e);
+        must(st->ops->batch_add(st->self, &b, NULL, NULL, &e), &e);
     }
 }
 
@@ -60,7 +60,7 @@ static void *get_some(void *arg)
     for (unsigned i = j->from; i < j->to; i++) {
         struct batch b;
 
-        must(st->ops->batch_get(st->self, ids[i].z, &b, &e), &e);
+        must(st->ops->batch_get(st->self, NULL, ids[i].z, &b, &e), &e);
         batch_done(&b);
     }
     return NULL;
@@ -74,8 +74,8 @@ static void *move_some(void *arg)
     struct err e;
 
     for (unsigned i = j->from; i < j->to; i++)
-        must(st->ops->batch_move(st->self, ids[i].z, BATCH_EV_VALID, 100000, &change,
-                                 NULL, &e),
+        must(st->ops->batch_move(st->self, NULL, ids[i].z, BATCH_EV_VALID, 100000,
+                                 &change, NULL, &e),
              &e);
     return NULL;
 }

@@ -40,7 +40,7 @@ static enum rc judge_input(struct call *c, const struct id *file, struct apierr 
 {
     struct store *s = c->api->opts.store;
     struct file_rec f = {0};
-    enum rc rc = s->ops->file_get(s->self, file->z, &f, e);
+    enum rc rc = s->ops->file_get(s->self, &c->project, file->z, &f, e);
 
     if (rc == RC_OK && strcmp(f.purpose, "batch") != 0)
         rc = apierr_set(fault, APIERR_VALUE, "input_file_id",
@@ -51,11 +51,12 @@ static enum rc judge_input(struct call *c, const struct id *file, struct apierr 
     return rc == RC_NOTFOUND ? RC_OK : rc;
 }
 
-static void describe(const struct batch_body *body, struct batch *b)
+static void describe(const struct call *c, const struct batch_body *body, struct batch *b)
 {
     *b = (struct batch){
         .id = id_make(ID_BATCH),
         .input_file = body->input_file,
+        .project = c->project,
         .endpoint = body->endpoint,
         .status = BATCH_VALIDATING,
         .created_at = clock_wall_sec(),
@@ -85,8 +86,8 @@ void batches_create(struct call *c)
         return;
     }
     if (rc == RC_OK) {
-        describe(&body, &b);
-        rc = s->ops->batch_add(s->self, &b, &e);
+        describe(c, &body, &b);
+        rc = s->ops->batch_add(s->self, &b, NULL, NULL, &e);
     }
     if (rc == RC_OK) {
         log_info("batch.created", "req=%s batch=%s file=%s endpoint=%s window=%s",
@@ -110,7 +111,8 @@ void batches_get(struct call *c)
     struct id id;
     enum rc rc = id_from(c->var, &id);
 
-    rc = rc == RC_OK ? engine_batch_view(c->api->opts.engine, id.z, &b, &e) : RC_NOTFOUND;
+    rc = rc == RC_OK ? engine_batch_view(c->api->opts.engine, &c->project, id.z, &b, &e)
+                     : RC_NOTFOUND;
     if (rc == RC_OK)
         reply_batch(c, &b);
     else
@@ -141,8 +143,9 @@ void batches_list(struct call *c)
     if (rc == RC_OK)
         rc = call_after(c, &after);
     if (rc == RC_OK)
-        rc = engine_batch_list(c->api->opts.engine, id_none(&after) ? NULL : after.z,
-                               limit, &batches, &n, &more, &e);
+        rc = engine_batch_list(c->api->opts.engine, &c->project,
+                               id_none(&after) ? NULL : after.z, limit, &batches, &n,
+                               &more, &e);
     if (rc == RC_NOTFOUND)
         rc = apierr_set(&fault, APIERR_VALUE, "after", "No batch found with id '%.*s'.",
                         APIERR_SHOW(http_query(c->rq, "after")));
@@ -166,7 +169,8 @@ static void reply_cancelled(struct call *c, const struct batch *stored)
 {
     struct batch live = {0};
 
-    if (engine_batch_view(c->api->opts.engine, stored->id.z, &live, NULL) == RC_OK)
+    if (engine_batch_view(c->api->opts.engine, &c->project, stored->id.z, &live, NULL) ==
+        RC_OK)
         reply_batch(c, &live);
     else
         reply_batch(c, stored);
@@ -181,7 +185,7 @@ void batches_cancel(struct call *c)
     struct id id;
     enum rc rc = id_from(c->var, &id);
 
-    rc = rc == RC_OK ? s->ops->batch_move(s->self, id.z, BATCH_EV_CANCEL,
+    rc = rc == RC_OK ? s->ops->batch_move(s->self, &c->project, id.z, BATCH_EV_CANCEL,
                                           clock_wall_sec(), NULL, &b, &e)
                      : RC_NOTFOUND;
     if (rc == RC_OK) {

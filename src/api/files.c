@@ -48,7 +48,8 @@ enum rc files_find(struct call *c, struct file_rec *ret)
 
     *ret = (struct file_rec){0};
     /* What cannot be an id names nothing. */
-    rc = rc == RC_OK ? s->ops->file_get(s->self, id.z, ret, &e) : RC_NOTFOUND;
+    rc =
+        rc == RC_OK ? s->ops->file_get(s->self, &c->project, id.z, ret, &e) : RC_NOTFOUND;
     if (rc == RC_NOTFOUND)
         not_found(c);
     else if (rc != RC_OK)
@@ -125,7 +126,8 @@ static void describe(const struct call *c, const struct form_blob *blob,
 {
     int64_t expires = (int64_t)c->file.seconds;
 
-    *f = (struct file_rec){.id = id_make(ID_FILE), .created_at = clock_wall_sec()};
+    *f = (struct file_rec){
+        .id = id_make(ID_FILE), .project = c->project, .created_at = clock_wall_sec()};
     f->filename = mem_dup(blob->filename, strlen(blob->filename));
     CHECK(str_fmt(f->purpose, sizeof f->purpose, "%s", c->file.purpose) == RC_OK);
     if (!expires && strcmp(f->purpose, "batch") == 0)
@@ -144,7 +146,7 @@ static enum rc publish(struct call *c, struct file_rec *f, struct err *why)
     if (rc == RC_OK) {
         f->bytes = sum.bytes;
         memcpy(f->sha256, sum.sha256, sizeof f->sha256);
-        rc = s->ops->file_add(s->self, f, why);
+        rc = s->ops->file_add(s->self, f, NULL, why);
         /* A dead store may have committed the row before it died: then the row needs its
          * bytes, and if it has not, the collection of stray bytes takes them. */
         if (rc == RC_IO || rc == RC_CORRUPT)
@@ -207,8 +209,9 @@ void files_delete(struct call *c)
     struct id id;
     enum rc rc = id_from(c->var, &id);
 
-    rc = rc == RC_OK ? s->ops->file_delete(s->self, id.z, clock_wall_sec(), &e)
-                     : RC_NOTFOUND;
+    rc = rc == RC_OK
+             ? s->ops->file_delete(s->self, &c->project, id.z, clock_wall_sec(), &e)
+             : RC_NOTFOUND;
     if (rc == RC_NOTFOUND) {
         not_found(c);
         return;
@@ -268,6 +271,7 @@ static enum rc read_query(struct call *c, struct list_query *l, struct apierr *e
         rc = no_after(c, e);
     if (rc != RC_OK)
         return rc;
+    l->q.project = &c->project;
     l->q.after = id_none(&l->after) ? NULL : l->after.z;
     if (purpose.n == 0)
         return RC_OK;

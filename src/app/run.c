@@ -262,14 +262,15 @@ static enum rc add_file(struct run *r, struct err *e)
     const struct store *st = r->node.store;
     const char *slash = strrchr(r->in.path, '/'), *name = slash ? slash + 1 : r->in.path;
     struct file_rec f = {.id = r->state.file,
+                         .project = {PROJECT_DEFAULT},
                          .purpose = "batch",
                          .bytes = r->in.size,
                          .created_at = clock_wall_sec()};
-    enum rc rc = st->ops->file_get(st->self, r->state.file.z, &f, NULL);
+    enum rc rc = st->ops->file_get(st->self, NULL, r->state.file.z, &f, NULL);
 
     if (rc == RC_NOTFOUND) {
         f.filename = mem_dup(name, strlen(name));
-        rc = st->ops->file_add(st->self, &f, e);
+        rc = st->ops->file_add(st->self, &f, NULL, e);
     } else if (rc != RC_OK) {
         err_set(e, rc, "the state in '%.200s' cannot be read", r->dir);
     }
@@ -282,12 +283,13 @@ static enum rc add_batch(struct run *r, struct err *e)
     const struct store *st = r->node.store;
     int64_t now = clock_wall_sec();
     struct batch b = {.id = r->state.batch,
+                      .project = {PROJECT_DEFAULT},
                       .input_file = r->state.file,
                       .endpoint = r->state.endpoint,
                       .status = BATCH_VALIDATING,
                       .created_at = now,
                       .expires_at = now + r->window / USEC_PER_SEC};
-    enum rc rc = st->ops->batch_get(st->self, r->state.batch.z, &r->batch, NULL);
+    enum rc rc = st->ops->batch_get(st->self, NULL, r->state.batch.z, &r->batch, NULL);
 
     if (rc == RC_OK)
         return RC_OK;
@@ -296,7 +298,7 @@ static enum rc add_batch(struct run *r, struct err *e)
     r->resumed = false;
     CHECK(str_fmt(b.window, sizeof b.window, "%s", r->o.window ? r->o.window : "30d") ==
           RC_OK);
-    rc = st->ops->batch_add(st->self, &b, e);
+    rc = st->ops->batch_add(st->self, &b, NULL, NULL, e);
     if (rc == RC_OK)
         batch_copy(&r->batch, &b);
     return rc;
@@ -498,7 +500,7 @@ static enum rc final_record(struct run *r, struct err *e)
 
     batch_done(&r->batch);
     r->batch = (struct batch){0};
-    return st->ops->batch_get(st->self, r->state.batch.z, &r->batch, e);
+    return st->ops->batch_get(st->self, NULL, r->state.batch.z, &r->batch, e);
 }
 
 static int end(struct run *r, struct err *e)

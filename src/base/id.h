@@ -20,6 +20,7 @@ struct id {
 #define ID_FILE   "file-"
 #define ID_UPLOAD "upload_"
 #define ID_PART   "part_"
+#define ID_EVENT  "evt_"
 
 struct id id_make(const char *prefix);
 bool id_ok(struct str s); /* [A-Za-z0-9_-]{1,63}: safe in a path and in SQL parameters */

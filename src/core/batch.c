@@ -115,7 +115,9 @@ void batch_done(struct batch *b)
     mem_free(b->model);
     mem_free(b->errors);
     mem_free(b->metadata);
-    b->model = b->errors = b->metadata = NULL;
+    mem_free(b->callback_url);
+    mem_free(b->idempotency_key);
+    b->model = b->errors = b->metadata = b->callback_url = b->idempotency_key = NULL;
 }
 
 static char *dup_or_null(const char *z)
@@ -129,6 +131,8 @@ void batch_copy(struct batch *dst, const struct batch *src)
     dst->model = dup_or_null(src->model);
     dst->errors = dup_or_null(src->errors);
     dst->metadata = dup_or_null(src->metadata);
+    dst->callback_url = dup_or_null(src->callback_url);
+    dst->idempotency_key = dup_or_null(src->idempotency_key);
 }
 
 static void put_usage(struct json_writer *w, const struct usage *u)

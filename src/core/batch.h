@@ -77,10 +77,13 @@ struct usage {
     uint64_t input, cached, output, reasoning, total;
 };
 
+/* The project that always is there: of everybody while no key was ever made. */
+#define PROJECT_DEFAULT "default"
+
 struct batch {
     struct id id;
     struct id input_file, output_file, error_file; /* "" is null */
-    struct id project; /* "" until keys exist: everything belongs to one project */
+    struct id project;                             /* whose it is; never "" */
     enum endpoint endpoint;
     enum batch_status status;
     bool expiring;      /* EXPIRE led to finalizing: it ends as expired */
@@ -95,6 +98,16 @@ struct batch {
     char *model;    /* owned; NULL is null */
     char *errors;   /* owned; the JSON of `errors`, NULL is null */
     char *metadata; /* owned; the JSON of `metadata`, NULL is null */
+
+    /* Extensions: the API's object does not show them. */
+    int priority;             /* -10..10, higher first; 0 unless asked for */
+    bool paused;              /* no line of it is sent */
+    uint32_t hold;            /* only items below it are sent; 0: all */
+    struct id continue_from;  /* a batch whose finished lines are taken over; "": none */
+    uint32_t reused;          /* how many were */
+    char *callback_url;       /* owned; NULL: none */
+    char *idempotency_key;    /* owned; NULL: none */
+    uint8_t request_hash[32]; /* SHA-256 of the request that came with the key */
 };
 
 const char *batch_status_name(enum batch_status s);

@@ -188,7 +188,7 @@ void admit_run(struct pool_job *job)
     t->rc = RC_CANCELLED;
     if (!atomic_load(&l->engine->stopping)) {
         batch_done(&l->rec);
-        t->rc = store->ops->batch_get(store->self, l->id.z, &l->rec, &t->err);
+        t->rc = store->ops->batch_get(store->self, NULL, l->id.z, &l->rec, &t->err);
         if (t->rc == RC_OK && l->rec.status == BATCH_VALIDATING)
             t->rc = validate(l);
         else if (t->rc == RC_OK && !batch_terminal(l->rec.status))

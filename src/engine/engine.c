@@ -477,8 +477,8 @@ static void overlay(struct batch *b, const struct board_entry *entry)
  * was not on the board and the row says it should be, it came there in between, or it
  * went and the row is about to say so: looking again tells.
  */
-enum rc engine_batch_view(struct engine *g, const char *id, struct batch *ret,
-                          struct err *e)
+enum rc engine_batch_view(struct engine *g, const struct id *project, const char *id,
+                          struct batch *ret, struct err *e)
 {
     const struct store *store = g->o.store;
 
@@ -486,7 +486,7 @@ enum rc engine_batch_view(struct engine *g, const char *id, struct batch *ret,
         struct board_entry entry;
         struct batch b = {0};
         bool on_board = board_get(g->board, id, &entry);
-        enum rc rc = store->ops->batch_get(store->self, id, &b, e);
+        enum rc rc = store->ops->batch_get(store->self, project, id, &b, e);
 
         if (rc != RC_OK)
             return rc;
@@ -501,13 +501,13 @@ enum rc engine_batch_view(struct engine *g, const char *id, struct batch *ret,
     return err_set(e, RC_AGAIN, "the batch '%s' is being recovered after a restart", id);
 }
 
-enum rc engine_batch_list(struct engine *g, const char *after, unsigned limit,
-                          struct batch **ret, size_t *ret_n, bool *ret_more,
-                          struct err *e)
+enum rc engine_batch_list(struct engine *g, const struct id *project, const char *after,
+                          unsigned limit, struct batch **ret, size_t *ret_n,
+                          bool *ret_more, struct err *e)
 {
     const struct store *store = g->o.store;
-    enum rc rc =
-        store->ops->batch_list(store->self, after, limit, ret, ret_n, ret_more, e);
+    enum rc rc = store->ops->batch_list(store->self, project, after, limit, ret, ret_n,
+                                        ret_more, e);
 
     if (rc != RC_OK)
         return rc;
@@ -516,7 +516,7 @@ enum rc engine_batch_list(struct engine *g, const char *after, unsigned limit,
 
         if (!needs_board(b))
             continue;
-        rc = engine_batch_view(g, b->id.z, &now, e);
+        rc = engine_batch_view(g, project, b->id.z, &now, e);
         if (rc == RC_OK) {
             batch_done(b);
             *b = now;

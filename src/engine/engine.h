@@ -93,15 +93,15 @@ bool engine_recovered(struct engine *g); /* every batch of before is live again 
 
 /*
  * A batch as a client may see it now: the record from the store with the live counts on
- * it, the two in step.  RC_NOTFOUND: unknown.  RC_AGAIN: it is still being recovered
- * (answer 503).
+ * it, the two in step.  project: as store.h.  RC_NOTFOUND: unknown.  RC_AGAIN: it is still
+ * being recovered (answer 503).
  */
-NODISCARD enum rc engine_batch_view(struct engine *g, const char *id, struct batch *ret,
-                                    struct err *e);
+NODISCARD enum rc engine_batch_view(struct engine *g, const struct id *project,
+                                    const char *id, struct batch *ret, struct err *e);
 /* The same over a page of store's batch_list. */
-NODISCARD enum rc engine_batch_list(struct engine *g, const char *after, unsigned limit,
-                                    struct batch **ret, size_t *ret_n, bool *ret_more,
-                                    struct err *e);
+NODISCARD enum rc engine_batch_list(struct engine *g, const struct id *project,
+                                    const char *after, unsigned limit, struct batch **ret,
+                                    size_t *ret_n, bool *ret_more, struct err *e);
 /* false: not live.  For progress bars and metrics. */
 bool engine_live(struct engine *g, const char *id, struct engine_live *ret);
 

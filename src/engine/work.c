@@ -58,7 +58,7 @@ enum rc live_move(struct live *l, enum batch_event ev, const struct batch_change
 {
     const struct store *store = l->engine->o.store;
     struct batch now = {0};
-    enum rc rc = store->ops->batch_move(store->self, l->id.z, ev, clock_wall_sec(),
+    enum rc rc = store->ops->batch_move(store->self, NULL, l->id.z, ev, clock_wall_sec(),
                                         change, &now, &l->task.err);
 
     if (rc == RC_OK || rc == RC_CONFLICT) {

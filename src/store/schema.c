@@ -7,7 +7,7 @@
 #include <stdio.h>
 
 /* A batch is live while something of it is still to be done; the partial indexes hold
- * only such rows, so their queries must say it in these words (sqlite_rows.c). */
+ * only such rows, so their queries must say it in these words (sqlite_value.h). */
 static const char *const steps[] = {
     /* 1: files and batches.  seq is the order of lists: it only grows, also after
      * deletes. */
@@ -67,6 +67,79 @@ static const char *const steps[] = {
     ") STRICT;"
     "CREATE INDEX batches_live ON batches (input_file)"
     "  WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling');",
+
+    /* 2: projects, uploads, the outbox.  What had no project is of the default one.
+     * What sums read is all in their indexes. */
+    "UPDATE files SET project = 'default' WHERE project = '';"
+    "UPDATE batches SET project = 'default' WHERE project = '';"
+    "DROP INDEX files_by_purpose;"
+    "CREATE INDEX files_by_project ON files (project, seq, bytes, deleted_at)"
+    "  WHERE deleted_at IS NULL;"
+    "CREATE INDEX files_by_purpose ON files (project, purpose, seq)"
+    "  WHERE deleted_at IS NULL;"
+    "ALTER TABLE batches ADD COLUMN priority INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batches ADD COLUMN paused INTEGER NOT NULL DEFAULT 0"
+    "  CHECK (paused IN (0, 1));"
+    "ALTER TABLE batches ADD COLUMN hold INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batches ADD COLUMN continue_from TEXT;"
+    "ALTER TABLE batches ADD COLUMN reused INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE batches ADD COLUMN callback_url TEXT;"
+    "ALTER TABLE batches ADD COLUMN idempotency_key TEXT;"
+    "ALTER TABLE batches ADD COLUMN request_hash BLOB;"
+    "CREATE INDEX batches_by_project ON batches (project, seq);"
+    "CREATE INDEX batches_live_by_project ON batches (project, total, status)"
+    "  WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling');"
+    "CREATE INDEX batches_continuing ON batches (continue_from)"
+    "  WHERE status = 'validating' AND continue_from IS NOT NULL;"
+    "CREATE UNIQUE INDEX batches_idempotency ON batches (project, idempotency_key)"
+    "  WHERE idempotency_key IS NOT NULL;"
+    "CREATE TABLE uploads ("
+    "  seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  id TEXT NOT NULL UNIQUE,"
+    "  project TEXT NOT NULL,"
+    "  status TEXT NOT NULL,"
+    "  purpose TEXT NOT NULL,"
+    "  filename TEXT NOT NULL,"
+    "  bytes INTEGER NOT NULL CHECK (bytes >= 0),"
+    "  created_at INTEGER NOT NULL,"
+    "  expires_at INTEGER NOT NULL,"
+    "  ended_at INTEGER,"
+    "  file_expires_after INTEGER NOT NULL,"
+    "  file TEXT"
+    ") STRICT;"
+    "CREATE INDEX uploads_to_expire ON uploads (expires_at) WHERE status = 'pending';"
+    "CREATE INDEX uploads_ended ON uploads (ended_at) WHERE ended_at IS NOT NULL;"
+    "CREATE TABLE parts ("
+    "  seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  id TEXT NOT NULL UNIQUE,"
+    "  project TEXT NOT NULL,"
+    "  upload TEXT NOT NULL,"
+    "  bytes INTEGER NOT NULL CHECK (bytes >= 0),"
+    "  sha256 BLOB NOT NULL CHECK (length(sha256) = 32),"
+    "  created_at INTEGER NOT NULL,"
+    "  done INTEGER NOT NULL CHECK (done IN (0, 1))"
+    ") STRICT;"
+    "CREATE INDEX parts_by_upload ON parts (upload, seq, bytes);"
+    "CREATE INDEX parts_pending ON parts (project, bytes, done) WHERE done = 0;"
+    "CREATE INDEX parts_done ON parts (seq) WHERE done = 1;"
+    "CREATE TABLE outbox ("
+    "  seq INTEGER PRIMARY KEY AUTOINCREMENT,"
+    "  event TEXT NOT NULL,"
+    "  project TEXT NOT NULL,"
+    "  batch TEXT NOT NULL,"
+    "  type TEXT NOT NULL,"
+    "  destination TEXT NOT NULL,"
+    "  created_at INTEGER NOT NULL,"
+    "  next_at INTEGER NOT NULL,"
+    "  tries INTEGER NOT NULL,"
+    "  settled_at INTEGER,"
+    "  delivered INTEGER NOT NULL CHECK (delivered IN (0, 1)),"
+    "  status INTEGER NOT NULL,"
+    "  error TEXT"
+    ") STRICT;"
+    "CREATE INDEX outbox_due ON outbox (next_at, seq) WHERE settled_at IS NULL;"
+    "CREATE INDEX outbox_settled ON outbox (settled_at) WHERE settled_at IS NOT NULL;"
+    "CREATE INDEX outbox_by_batch ON outbox (batch, seq);",
 };
 
 unsigned schema_version(void)

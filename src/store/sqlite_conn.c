@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#define STATEMENTS        48u
+#define STATEMENTS        96u
 #define CHECKPOINT_FRAMES 1000                 /* 4 MB of WAL: SQLite's own default */
 #define QUICK_CHECK_BYTES (64u << 20)          /* larger ones would hold up the start */
 #define CACHE_PRAGMA      "cache_size = -2048" /* KiB */

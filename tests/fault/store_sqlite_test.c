@@ -222,7 +222,7 @@ static void check_all(struct store *s)
 {
     for (unsigned i = 0; i < n_all; i++) {
         struct batch b;
-        enum rc rc = s->ops->batch_get(s->self, all[i].id.z, &b, NULL);
+        enum rc rc = s->ops->batch_get(s->self, NULL, all[i].id.z, &b, NULL);
 
         if (all[i].promised)
             EQ_RC(rc, RC_OK);
@@ -244,9 +244,9 @@ static struct store *next_start(struct store *s, const char *path)
     struct batch b;
 
     EQ_INT(deaths, 1);
-    EQ_RC(s->ops->batch_get(s->self, all[0].id.z, &b, NULL), RC_IO);
-    EQ_RC(s->ops->file_get(s->self, input.z, &f, NULL), RC_IO);
-    EQ_RC(s->ops->file_delete(s->self, input.z, 5, NULL), RC_IO);
+    EQ_RC(s->ops->batch_get(s->self, NULL, all[0].id.z, &b, NULL), RC_IO);
+    EQ_RC(s->ops->file_get(s->self, NULL, input.z, &f, NULL), RC_IO);
+    EQ_RC(s->ops->file_delete(s->self, NULL, input.z, 5, NULL), RC_IO);
     EQ_INT(deaths, 1);
     deaths = 0;
     store_close(s);
@@ -260,20 +260,20 @@ static struct store *add_one(struct store *s, const char *path)
     struct batch b = {
         .id = id_make(ID_BATCH), .input_file = input, .created_at = 5, .metadata = big};
     struct err e = {{0}};
-    enum rc rc = s->ops->batch_add(s->self, &b, &e);
+    enum rc rc = s->ops->batch_add(s->self, &b, NULL, NULL, &e);
 
     if (rc == RC_NOSPACE) { /* nothing changed: once more */
         OK(fault_hit && e.text[0]);
         EQ_INT(deaths, 0);
         check_all(s);
-        rc = s->ops->batch_add(s->self, &b, &e);
+        rc = s->ops->batch_add(s->self, &b, NULL, NULL, &e);
     }
     all[n_all++].id = b.id;
     if (rc != RC_OK) {
         OK(fault_hit && rc == RC_IO);
         s = next_start(s, path);
-        rc = s->ops->batch_add(s->self, &b, &e);
-        OK(rc == RC_OK || rc == RC_CONFLICT); /* it may have come through */
+        rc = s->ops->batch_add(s->self, &b, NULL, NULL, &e);
+        OK(rc == RC_OK || rc == RC_INVALID); /* it may have come through */
     }
     all[n_all - 1].promised = true;
     return s;
@@ -284,15 +284,17 @@ static struct store *move_one(struct store *s, const char *path, unsigned i)
     struct batch_change change = {.model = "m", .errors = big};
     struct err e = {{0}};
     struct batch b;
-    enum rc rc =
-        s->ops->batch_move(s->self, all[i].id.z, BATCH_EV_VALID, 6, &change, &b, &e);
+    enum rc rc = s->ops->batch_move(s->self, NULL, all[i].id.z, BATCH_EV_VALID, 6,
+                                    &change, &b, &e);
 
     if (rc == RC_NOSPACE)
-        rc = s->ops->batch_move(s->self, all[i].id.z, BATCH_EV_VALID, 6, &change, &b, &e);
+        rc = s->ops->batch_move(s->self, NULL, all[i].id.z, BATCH_EV_VALID, 6, &change,
+                                &b, &e);
     if (rc != RC_OK) {
         OK(fault_hit && rc == RC_IO);
         s = next_start(s, path);
-        rc = s->ops->batch_move(s->self, all[i].id.z, BATCH_EV_VALID, 6, &change, &b, &e);
+        rc = s->ops->batch_move(s->self, NULL, all[i].id.z, BATCH_EV_VALID, 6, &change,
+                                &b, &e);
         OK(rc == RC_OK || rc == RC_CONFLICT);
     }
     EQ_INT(b.status, BATCH_IN_PROGRESS);
@@ -310,12 +312,12 @@ static void scenario(const char *path)
     n_all = deaths = 0;
     memset(all, 0, sizeof all);
     input = f.id;
-    rc = s->ops->file_add(s->self, &f, NULL);
+    rc = s->ops->file_add(s->self, &f, NULL, NULL);
     if (rc == RC_NOSPACE)
-        rc = s->ops->file_add(s->self, &f, NULL);
+        rc = s->ops->file_add(s->self, &f, NULL, NULL);
     if (rc != RC_OK) {
         s = next_start(s, path);
-        rc = s->ops->file_add(s->self, &f, NULL);
+        rc = s->ops->file_add(s->self, &f, NULL, NULL);
         OK(rc == RC_OK || rc == RC_CONFLICT);
     }
     for (unsigned i = 0; i < 6; i++) {
@@ -380,7 +382,7 @@ static void *add_in_thread(void *arg)
 {
     struct one *x = arg;
 
-    x->rc = x->s->ops->batch_add(x->s->self, &x->b, NULL);
+    x->rc = x->s->ops->batch_add(x->s->self, &x->b, NULL, NULL, NULL);
     return NULL;
 }
 
@@ -395,7 +397,7 @@ TEST(while_the_disk_is_full_every_change_is_refused_and_reads_go_on)
     install_vfs();
     arm(0, 0, 0);
     s = open_ok("ledger.db");
-    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, NULL), RC_OK);
     arm(1, UINT32_MAX / 2, SQLITE_FULL);
     for (unsigned i = 0; i < 8; i++) {
         x[i].s = s;
@@ -407,12 +409,12 @@ TEST(while_the_disk_is_full_every_change_is_refused_and_reads_go_on)
         EQ_INT(pthread_join(t[i], NULL), 0);
         EQ_RC(x[i].rc, RC_NOSPACE);
     }
-    EQ_RC(s->ops->file_get(s->self, f.id.z, &got, NULL), RC_OK);
+    EQ_RC(s->ops->file_get(s->self, NULL, f.id.z, &got, NULL), RC_OK);
     file_rec_done(&got);
     EQ_INT(deaths, 0);
     arm(0, 0, 0);
     for (unsigned i = 0; i < 8; i++)
-        EQ_RC(s->ops->batch_add(s->self, &x[i].b, NULL), RC_OK);
+        EQ_RC(s->ops->batch_add(s->self, &x[i].b, NULL, NULL, NULL), RC_OK);
     store_close(s);
 }
 
@@ -435,10 +437,10 @@ static void *change_many(void *arg)
 
         g->outputs[i] = out.id;
         if (g->good)
-            EQ_RC(g->s->ops->file_add(g->s->self, &out, NULL), RC_OK);
+            EQ_RC(g->s->ops->file_add(g->s->self, &out, NULL, NULL), RC_OK);
         else
-            EQ_RC(g->s->ops->batch_move(g->s->self, g->batch.z, BATCH_EV_PUBLISHED, 5,
-                                        &change, NULL, NULL),
+            EQ_RC(g->s->ops->batch_move(g->s->self, NULL, g->batch.z, BATCH_EV_PUBLISHED,
+                                        5, &change, NULL, NULL),
                   RC_INVALID);
     }
     return NULL;
@@ -455,14 +457,14 @@ TEST(a_change_that_fails_in_a_group_leaves_nothing_behind_and_hurts_no_other)
     arm(0, 0, 0);
     s = open_ok("ledger.db");
     input = f.id;
-    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, NULL), RC_OK);
     for (unsigned i = 0; i < 6; i++) {
         struct batch b = {.id = id_make(ID_BATCH),
                           .input_file = input,
                           .created_at = 5,
                           .status = BATCH_FINALIZING};
 
-        EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_OK);
+        EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL), RC_OK);
         g[i] = (struct group){.s = s, .batch = b.id, .good = i % 2};
     }
     slow_sync = true;
@@ -496,13 +498,13 @@ TEST(a_failed_sync_of_a_checkpoint_ends_the_store_and_loses_nothing)
     arm(0, 0, 0);
     s = open_ok("ledger.db");
     input = b.input_file = f.id;
-    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, NULL), RC_OK);
     fail_database_sync = true;
     for (n_all = 0; n_all < 50; n_all++) {
         enum rc rc;
 
         b.id = all[n_all].id = id_make(ID_BATCH);
-        rc = s->ops->batch_add(s->self, &b, NULL);
+        rc = s->ops->batch_add(s->self, &b, NULL, NULL, NULL);
         if (rc != RC_OK) {
             EQ_RC(rc, RC_IO);
             break;

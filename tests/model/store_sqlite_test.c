@@ -401,7 +401,7 @@ static void check_all(struct store *s)
 {
     for (unsigned i = 0; i < n_all; i++) {
         struct batch b;
-        enum rc rc = s->ops->batch_get(s->self, all[i].id.z, &b, NULL);
+        enum rc rc = s->ops->batch_get(s->self, NULL, all[i].id.z, &b, NULL);
 
         if (rc != RC_OK && all[i].promised)
             FAIL("crash %u: batch %u was promised and is gone: %s", crashes, i,
@@ -432,7 +432,7 @@ static void take_stock(struct store *s)
     for (unsigned i = 0; i < n_all; i++) {
         struct batch b;
 
-        if (s->ops->batch_get(s->self, all[i].id.z, &b, NULL) != RC_OK)
+        if (s->ops->batch_get(s->self, NULL, all[i].id.z, &b, NULL) != RC_OK)
             continue;
         all[i].promised = true;
         all[i].moved = b.status == BATCH_IN_PROGRESS;
@@ -449,8 +449,8 @@ static enum rc change_one(struct store *s)
 
         if (!all[i].promised || all[i].moved)
             return RC_OK;
-        rc =
-            s->ops->batch_move(s->self, all[i].id.z, BATCH_EV_VALID, 7, NULL, NULL, NULL);
+        rc = s->ops->batch_move(s->self, NULL, all[i].id.z, BATCH_EV_VALID, 7, NULL, NULL,
+                                NULL);
         all[i].moved = rc == RC_OK;
     } else {
         struct batch b = {.id = id_make(ID_BATCH), .input_file = input, .created_at = 5};
@@ -462,7 +462,7 @@ static enum rc change_one(struct store *s)
         text[n] = '\0';
         b.metadata = n ? text : NULL;
         all[n_all++].id = b.id;
-        rc = s->ops->batch_add(s->self, &b, NULL);
+        rc = s->ops->batch_add(s->self, &b, NULL, NULL, NULL);
         all[n_all - 1].promised = rc == RC_OK;
         text[n] = last;
         text[0] = keep;
@@ -487,7 +487,7 @@ static struct store *begin(uint64_t seed, unsigned one_in)
     try_crash = NULL;
     s = open_ok("ledger.db");
     input = f.id;
-    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, NULL), RC_OK);
     try_crash = crash_and_check;
     return s;
 }
@@ -560,7 +560,7 @@ TEST(no_change_is_answered_before_its_sync)
         unsigned before = syncs[WAL];
         struct batch b = {.id = id_make(ID_BATCH), .input_file = input, .created_at = 5};
 
-        EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_OK);
+        EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL), RC_OK);
         OK(syncs[WAL] > before);
     }
     end(s);

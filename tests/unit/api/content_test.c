@@ -168,7 +168,7 @@ TEST(lost_bytes_are_a_500_and_deleted_ones_a_404)
     EQ_RC(mem_blob_remove(r->m, id.z, NULL), RC_OK);
     re = content(r, "GET", &id, "");
     EQ_REFUSED(re, 500, "server_error", "null", "null");
-    EQ_RC(mem_file_delete(r->m, id.z, 1, NULL), RC_OK);
+    EQ_RC(mem_file_delete(r->m, NULL, id.z, 1, NULL), RC_OK);
     re = content(r, "GET", &id, "");
     EQ_REFUSED(re, 404, "invalid_request_error", "null", "\"id\"");
     rig_free(r);

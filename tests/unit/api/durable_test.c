@@ -118,7 +118,7 @@ TEST(batches_of_unknown_and_deleted_files_are_made)
         EQ_INT(re.status, 200);
         EQ_JSON(re, "status", "\"validating\"");
         batch = rig_id(&re);
-        EQ_RC(d.store->ops->batch_get(d.store->self, batch.z, &b, NULL), RC_OK);
+        EQ_RC(d.store->ops->batch_get(d.store->self, NULL, batch.z, &b, NULL), RC_OK);
         OK(b.input_missing);
         EQ_INT(b.output_expires_after, 3600);
         batch_done(&b);

@@ -139,7 +139,7 @@ TEST(good_forms_come_in_many_shapes)
         re = send_form(r, rows[i].parts, COUNTOF(rows[i].parts));
         EQ_INT(re.status, 200);
         id = rig_id(&re);
-        EQ_RC(mem_file_get(r->m, id.z, &f, NULL), RC_OK);
+        EQ_RC(mem_file_get(r->m, NULL, id.z, &f, NULL), RC_OK);
         EQ_Z(f.purpose, rows[i].purpose);
         EQ_Z(f.filename, rows[i].filename);
         mem_free(f.filename);
@@ -181,7 +181,7 @@ TEST(files_expire_as_the_form_or_the_server_says)
         re = send_form(r, rows[i].parts, COUNTOF(rows[i].parts));
         EQ_INT(re.status, 200);
         id = rig_id(&re);
-        EQ_RC(mem_file_get(r->m, id.z, &f, NULL), RC_OK);
+        EQ_RC(mem_file_get(r->m, NULL, id.z, &f, NULL), RC_OK);
         EQ_INT(f.expires_at, rows[i].after ? f.created_at + rows[i].after : 0);
         mem_free(f.filename);
     }

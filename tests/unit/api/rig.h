@@ -44,22 +44,22 @@ bool engine_recovered(struct engine *g)
     return !g->recovering;
 }
 
-enum rc engine_batch_view(struct engine *g, const char *id, struct batch *ret,
-                          struct err *e)
+enum rc engine_batch_view(struct engine *g, const struct id *project, const char *id,
+                          struct batch *ret, struct err *e)
 {
     if (g->recovering)
         return err_set(e, RC_AGAIN, "recovering");
-    return g->store->ops->batch_get(g->store->self, id, ret, e);
+    return g->store->ops->batch_get(g->store->self, project, id, ret, e);
 }
 
-enum rc engine_batch_list(struct engine *g, const char *after, unsigned limit,
-                          struct batch **ret, size_t *ret_n, bool *ret_more,
-                          struct err *e)
+enum rc engine_batch_list(struct engine *g, const struct id *project, const char *after,
+                          unsigned limit, struct batch **ret, size_t *ret_n,
+                          bool *ret_more, struct err *e)
 {
     if (g->recovering)
         return err_set(e, RC_AGAIN, "recovering");
-    return g->store->ops->batch_list(g->store->self, after, limit, ret, ret_n, ret_more,
-                                     e);
+    return g->store->ops->batch_list(g->store->self, project, after, limit, ret, ret_n,
+                                     ret_more, e);
 }
 
 void engine_metrics(struct engine *g, struct buf *out)

@@ -52,7 +52,7 @@ static void put_row(const char *id, int64_t expires)
 
     EQ_RC(id_from(str_of(id), &f.id), RC_OK);
     f.filename = mem_dup("x.jsonl", 7);
-    EQ_RC(node.store->ops->file_add(node.store->self, &f, &e), RC_OK);
+    EQ_RC(node.store->ops->file_add(node.store->self, &f, NULL, &e), RC_OK);
     file_rec_done(&f);
 }
 
@@ -121,7 +121,8 @@ static void leave_strays(void)
     put_blob("file-stray");
     put_blob("file-gone"); /* deleted for clients: a row all the same */
     put_row("file-gone", 0);
-    EQ_RC(node.store->ops->file_delete(node.store->self, "file-gone", 5, &e), RC_OK);
+    EQ_RC(node.store->ops->file_delete(node.store->self, NULL, "file-gone", 5, &e),
+          RC_OK);
     EQ_RC(node.blobs->ops->adopt(node.blobs->self, "mine.jsonl", "file-mine", &e), RC_OK);
 }
 
@@ -150,7 +151,8 @@ TEST(reaping_takes_deleted_and_expired_files_and_leaves_the_rest)
     put_row("file-forever", 0);
     put_blob("file-deleted");
     put_row("file-deleted", 0);
-    EQ_RC(node.store->ops->file_delete(node.store->self, "file-deleted", 5, &e), RC_OK);
+    EQ_RC(node.store->ops->file_delete(node.store->self, NULL, "file-deleted", 5, &e),
+          RC_OK);
     EQ_RC(janitor_reap(node.store, node.blobs, 200, &removed, &e), RC_OK);
     EQ_INT(removed, 2);
     OK(!has_blob("file-old") && !has_row("file-old"));

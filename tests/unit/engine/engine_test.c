@@ -114,7 +114,7 @@ static struct id add_file(struct rig *r, const char *text)
     EQ_RC(r->blobs->ops->commit(p, f.id.z, &sum, &e), RC_OK);
     f.bytes = sum.bytes;
     f.filename = mem_dup("in.jsonl", 8);
-    EQ_RC(r->store->ops->file_add(r->store->self, &f, &e), RC_OK);
+    EQ_RC(r->store->ops->file_add(r->store->self, &f, NULL, &e), RC_OK);
     file_rec_done(&f);
     return f.id;
 }
@@ -144,7 +144,7 @@ static struct id add_batch(struct rig *r, struct id file, int64_t window)
     struct err e;
 
     b.expires_at = b.created_at + window;
-    EQ_RC(r->store->ops->batch_add(r->store->self, &b, &e), RC_OK);
+    EQ_RC(r->store->ops->batch_add(r->store->self, &b, NULL, NULL, &e), RC_OK);
     engine_submit(r->engine, &b.id);
     return b.id;
 }
@@ -156,7 +156,7 @@ static struct batch view(struct rig *r, const struct id *id)
     enum rc rc;
 
     do {
-        rc = engine_batch_view(r->engine, id->z, &b, &e);
+        rc = engine_batch_view(r->engine, NULL, id->z, &b, &e);
     } while (rc == RC_AGAIN && usleep(1000) == 0);
     EQ_RC(rc, RC_OK);
     return b;
@@ -326,8 +326,8 @@ TEST(a_cancelled_batch_keeps_what_is_done_and_accounts_for_the_rest)
         b = view(&r, &id);
         batch_done(&b);
     } while (b.counts.completed < 20);
-    EQ_RC(r.store->ops->batch_move(r.store->self, id.z, BATCH_EV_CANCEL, clock_wall_sec(),
-                                   NULL, NULL, &e),
+    EQ_RC(r.store->ops->batch_move(r.store->self, NULL, id.z, BATCH_EV_CANCEL,
+                                   clock_wall_sec(), NULL, NULL, &e),
           RC_OK);
     engine_cancel(r.engine, &id);
     b = wait_end(&r, &id);

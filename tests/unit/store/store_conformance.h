@@ -23,6 +23,7 @@ static char some_errors[] = "{\"object\":\"list\",\"data\":[]}";
 static struct file_rec c_file(int64_t created_at, const char *purpose)
 {
     struct file_rec f = {.id = id_make(ID_FILE),
+                         .project = {"proj-1"},
                          .filename = a_filename,
                          .bytes = (uint64_t)1 << 40,
                          .created_at = created_at};
@@ -37,7 +38,7 @@ static struct id c_add_file(struct store *s, int64_t created_at, const char *pur
 {
     struct file_rec f = c_file(created_at, purpose);
 
-    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, NULL), RC_OK);
     return f.id;
 }
 
@@ -57,7 +58,7 @@ static struct id c_add_batch(struct store *s, const struct id *input)
 {
     struct batch b = c_batch(input);
 
-    EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_OK);
+    EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL), RC_OK);
     return b.id;
 }
 
@@ -103,7 +104,7 @@ static void c_check_status(struct store *s, const struct id *id, enum batch_stat
 {
     struct batch b;
 
-    EQ_RC(s->ops->batch_get(s->self, id->z, &b, NULL), RC_OK);
+    EQ_RC(s->ops->batch_get(s->self, NULL, id->z, &b, NULL), RC_OK);
     EQ_INT(b.status, want);
     batch_done(&b);
 }
@@ -112,7 +113,7 @@ static void c_move(struct store *s, const struct id *id, enum batch_event ev, in
 {
     struct err e = {{0}};
 
-    if (s->ops->batch_move(s->self, id->z, ev, now, NULL, NULL, &e) != RC_OK)
+    if (s->ops->batch_move(s->self, NULL, id->z, ev, now, NULL, NULL, &e) != RC_OK)
         FAIL("%s: %s", batch_event_name(ev), e.text);
 }
 
@@ -125,9 +126,9 @@ TEST(a_file_is_got_as_it_was_added_also_after_reopening)
 
     f.expires_at = 1800000000;
     EQ_RC(str_fmt(f.project.z, sizeof f.project.z, "proj-9"), RC_OK);
-    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, NULL), RC_OK);
     for (unsigned i = 0; i < 2; i++) {
-        EQ_RC(s->ops->file_get(s->self, f.id.z, &got, NULL), RC_OK);
+        EQ_RC(s->ops->file_get(s->self, NULL, f.id.z, &got, NULL), RC_OK);
         EQ_Z(got.id.z, f.id.z);
         EQ_Z(got.project.z, f.project.z);
         EQ_Z(got.purpose, f.purpose);
@@ -151,11 +152,11 @@ TEST(a_file_id_can_be_taken_once)
     struct file_rec f = c_file(1, "batch"), got;
     struct err e;
 
-    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, NULL), RC_OK);
     f.bytes = 5;
-    EQ_RC(s->ops->file_add(s->self, &f, &e), RC_CONFLICT);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, &e), RC_CONFLICT);
     OK(strstr(e.text, f.id.z));
-    EQ_RC(s->ops->file_get(s->self, f.id.z, &got, NULL), RC_OK);
+    EQ_RC(s->ops->file_get(s->self, NULL, f.id.z, &got, NULL), RC_OK);
     EQ_INT(got.bytes, (uint64_t)1 << 40);
     file_rec_done(&got);
     store_close(s);
@@ -170,10 +171,10 @@ TEST(a_deleted_file_is_gone_at_once_but_known_until_it_is_forgotten)
     size_t n = 99;
     bool known = false;
 
-    EQ_RC(s->ops->file_delete(s->self, id.z, 10, NULL), RC_OK);
-    EQ_RC(s->ops->file_get(s->self, id.z, &got, NULL), RC_NOTFOUND);
-    EQ_RC(s->ops->file_delete(s->self, id.z, 11, NULL), RC_NOTFOUND);
-    EQ_RC(s->ops->file_delete(s->self, "file-none", 11, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->file_delete(s->self, NULL, id.z, 10, NULL), RC_OK);
+    EQ_RC(s->ops->file_get(s->self, NULL, id.z, &got, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->file_delete(s->self, NULL, id.z, 11, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->file_delete(s->self, NULL, "file-none", 11, NULL), RC_NOTFOUND);
     EQ_RC(s->ops->file_known(s->self, id.z, &known, NULL), RC_OK);
     OK(known);
     for (unsigned i = 0; i < 2; i++) { /* until it is forgotten, again and again */
@@ -257,7 +258,7 @@ TEST(a_page_goes_on_after_a_file_that_was_deleted_in_between)
 
     for (unsigned i = 0; i < 3; i++)
         ids[i] = c_add_file(s, 1, "batch");
-    EQ_RC(s->ops->file_delete(s->self, ids[1].z, 5, NULL), RC_OK);
+    EQ_RC(s->ops->file_delete(s->self, NULL, ids[1].z, 5, NULL), RC_OK);
     EQ_RC(s->ops->file_list(s->self, &q, &all, &n, &more, NULL), RC_OK);
     EQ_INT(n, 2);
     for (size_t i = 0; i < n; i++)
@@ -282,21 +283,21 @@ TEST(expired_files_go_and_those_a_live_batch_reads_wait_for_it)
     size_t n;
 
     f.expires_at = 100;
-    EQ_RC(s->ops->file_add(s->self, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, NULL), RC_OK);
     batch = c_add_batch(s, &f.id);
     free_file = c_add_file(s, 1, "batch");
-    EQ_RC(s->ops->file_delete(s->self, free_file.z, 50, NULL), RC_OK);
+    EQ_RC(s->ops->file_delete(s->self, NULL, free_file.z, 50, NULL), RC_OK);
 
     EQ_RC(s->ops->file_reap(s->self, 99, reaped, 4, &n, NULL), RC_OK);
     EQ_INT(n, 1);
     EQ_Z(reaped[0].z, free_file.z);
     EQ_RC(s->ops->file_forget(s->self, free_file.z, NULL), RC_OK);
-    EQ_RC(s->ops->file_get(s->self, f.id.z, &got, NULL), RC_OK); /* not yet */
+    EQ_RC(s->ops->file_get(s->self, NULL, f.id.z, &got, NULL), RC_OK); /* not yet */
     file_rec_done(&got);
 
     EQ_RC(s->ops->file_reap(s->self, 100, reaped, 4, &n, NULL), RC_OK);
     EQ_INT(n, 0);
-    EQ_RC(s->ops->file_get(s->self, f.id.z, &got, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->file_get(s->self, NULL, f.id.z, &got, NULL), RC_NOTFOUND);
     c_move(s, &batch, BATCH_EV_VALID, 200);
     EQ_RC(s->ops->file_reap(s->self, 201, reaped, 4, &n, NULL), RC_OK);
     EQ_INT(n, 0);
@@ -318,7 +319,7 @@ TEST(reap_hands_out_no_more_than_asked_for)
 
     for (unsigned i = 0; i < 7; i++) {
         id = c_add_file(s, 1, "batch");
-        EQ_RC(s->ops->file_delete(s->self, id.z, 2, NULL), RC_OK);
+        EQ_RC(s->ops->file_delete(s->self, NULL, id.z, 2, NULL), RC_OK);
     }
     do {
         EQ_RC(s->ops->file_reap(s->self, 9, reaped, 3, &n, NULL), RC_OK);
@@ -356,9 +357,9 @@ TEST(a_batch_is_got_as_it_was_added_also_after_reopening)
     b.usage = (struct usage){UINT64_MAX, 0, 1, 2, (uint64_t)1 << 63};
     b.model = some_model;
     b.errors = some_errors;
-    EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_OK);
+    EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL), RC_OK);
     for (unsigned i = 0; i < 2; i++) {
-        EQ_RC(s->ops->batch_get(s->self, b.id.z, &got, NULL), RC_OK);
+        EQ_RC(s->ops->batch_get(s->self, NULL, b.id.z, &got, NULL), RC_OK);
         c_same_batch(&got, &b);
         batch_done(&got);
         store_close(s);
@@ -371,15 +372,19 @@ TEST(a_batch_without_anything_optional_comes_back_so)
 {
     struct store *s = conformance_open(false);
     struct id input = c_add_file(s, 1, "batch");
-    struct batch b = {.id = id_make(ID_BATCH), .input_file = input, .created_at = 1}, got;
+    struct batch b = {.id = id_make(ID_BATCH),
+                      .project = {"proj-1"},
+                      .input_file = input,
+                      .created_at = 1},
+                 got;
 
-    EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_OK);
-    EQ_RC(s->ops->batch_get(s->self, b.id.z, &got, NULL), RC_OK);
+    EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL), RC_OK);
+    EQ_RC(s->ops->batch_get(s->self, NULL, b.id.z, &got, NULL), RC_OK);
     c_same_batch(&got, &b);
     batch_done(&got);
-    EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_CONFLICT);
-    EQ_RC(s->ops->batch_get(s->self, "batch_none", &got, NULL), RC_NOTFOUND);
-    EQ_RC(s->ops->batch_get(s->self, "' OR 1=1 --", &got, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL), RC_INVALID);
+    EQ_RC(s->ops->batch_get(s->self, NULL, "batch_none", &got, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->batch_get(s->self, NULL, "' OR 1=1 --", &got, NULL), RC_NOTFOUND);
     store_close(s);
 }
 
@@ -390,21 +395,22 @@ TEST(a_batch_remembers_whether_its_input_stood_when_it_was_made)
     struct batch early = c_batch(&input), without = c_batch(&none),
                  late = c_batch(&input), got;
 
-    EQ_RC(s->ops->batch_add(s->self, &early, NULL), RC_OK);
-    EQ_RC(s->ops->batch_add(s->self, &without, NULL), RC_OK);
-    EQ_RC(s->ops->file_delete(s->self, input.z, 5, NULL), RC_OK);
-    EQ_RC(s->ops->batch_add(s->self, &late, NULL), RC_OK);
-    EQ_RC(s->ops->batch_get(s->self, early.id.z, &got, NULL), RC_OK);
+    EQ_RC(s->ops->batch_add(s->self, &early, NULL, NULL, NULL), RC_OK);
+    EQ_RC(s->ops->batch_add(s->self, &without, NULL, NULL, NULL), RC_OK);
+    EQ_RC(s->ops->file_delete(s->self, NULL, input.z, 5, NULL), RC_OK);
+    EQ_RC(s->ops->batch_add(s->self, &late, NULL, NULL, NULL), RC_OK);
+    EQ_RC(s->ops->batch_get(s->self, NULL, early.id.z, &got, NULL), RC_OK);
     OK(!got.input_missing);
     batch_done(&got);
-    EQ_RC(s->ops->batch_get(s->self, without.id.z, &got, NULL), RC_OK);
+    EQ_RC(s->ops->batch_get(s->self, NULL, without.id.z, &got, NULL), RC_OK);
     OK(got.input_missing);
     batch_done(&got);
-    EQ_RC(s->ops->batch_get(s->self, late.id.z, &got, NULL), RC_OK);
+    EQ_RC(s->ops->batch_get(s->self, NULL, late.id.z, &got, NULL), RC_OK);
     OK(got.input_missing);
     batch_done(&got);
     /* A move does not ask again: it stays as it was. */
-    EQ_RC(s->ops->batch_move(s->self, early.id.z, BATCH_EV_CANCEL, 9, NULL, &got, NULL),
+    EQ_RC(s->ops->batch_move(s->self, NULL, early.id.z, BATCH_EV_CANCEL, 9, NULL, &got,
+                             NULL),
           RC_OK);
     OK(!got.input_missing);
     batch_done(&got);
@@ -422,8 +428,8 @@ static void c_walk_list(struct store *s, const struct id *ids, unsigned n_ids,
         struct batch *all = NULL;
         size_t n = 0;
 
-        EQ_RC(s->ops->batch_list(s->self, seen ? after : NULL, limit, &all, &n, &more,
-                                 NULL),
+        EQ_RC(s->ops->batch_list(s->self, NULL, seen ? after : NULL, limit, &all, &n,
+                                 &more, NULL),
               RC_OK);
         OK(n <= limit && (n == limit || !more));
         for (size_t i = 0; i < n; i++, seen++) {
@@ -444,7 +450,7 @@ TEST(batches_are_listed_latest_first_page_by_page)
     size_t n = 9;
     bool more = true;
 
-    EQ_RC(s->ops->batch_list(s->self, NULL, 5, &all, &n, &more, NULL), RC_OK);
+    EQ_RC(s->ops->batch_list(s->self, NULL, NULL, 5, &all, &n, &more, NULL), RC_OK);
     EQ_INT(n, 0);
     OK(!more);
     mem_free(all);
@@ -452,7 +458,7 @@ TEST(batches_are_listed_latest_first_page_by_page)
         ids[i] = c_add_batch(s, &input);
     for (unsigned limit = 1; limit < 30; limit++)
         c_walk_list(s, ids, COUNTOF(ids), limit);
-    EQ_RC(s->ops->batch_list(s->self, "batch_none", 5, &all, &n, &more, NULL),
+    EQ_RC(s->ops->batch_list(s->self, NULL, "batch_none", 5, &all, &n, &more, NULL),
           RC_NOTFOUND);
     store_close(s);
 }
@@ -468,7 +474,7 @@ TEST(a_batch_that_is_added_while_paging_moves_no_page)
     for (unsigned i = 0; i < COUNTOF(ids); i++)
         ids[i] = c_add_batch(s, &input);
     (void)c_add_batch(s, &input);
-    EQ_RC(s->ops->batch_list(s->self, ids[3].z, 2, &all, &n, &more, NULL), RC_OK);
+    EQ_RC(s->ops->batch_list(s->self, NULL, ids[3].z, 2, &all, &n, &more, NULL), RC_OK);
     EQ_INT(n, 2);
     EQ_Z(all[0].id.z, ids[2].z);
     EQ_Z(all[1].id.z, ids[1].z);
@@ -526,9 +532,9 @@ TEST(a_move_writes_state_time_and_change_together)
                                 .error = &errors};
     struct batch now, got;
 
-    EQ_RC(
-        s->ops->batch_move(s->self, id.z, BATCH_EV_VALID, 1700000010, &valid, &now, NULL),
-        RC_OK);
+    EQ_RC(s->ops->batch_move(s->self, NULL, id.z, BATCH_EV_VALID, 1700000010, &valid,
+                             &now, NULL),
+          RC_OK);
     EQ_INT(now.status, BATCH_IN_PROGRESS);
     EQ_INT(now.in_progress_at, 1700000010);
     EQ_INT(now.counts.total, 10);
@@ -537,12 +543,12 @@ TEST(a_move_writes_state_time_and_change_together)
     OK(!now.has_usage);
     batch_done(&now);
     c_move(s, &id, BATCH_EV_DRAINED, 1700000020);
-    EQ_RC(s->ops->batch_move(s->self, id.z, BATCH_EV_PUBLISHED, 1700000030, &done, &now,
-                             NULL),
+    EQ_RC(s->ops->batch_move(s->self, NULL, id.z, BATCH_EV_PUBLISHED, 1700000030, &done,
+                             &now, NULL),
           RC_OK);
     store_close(s);
     s = conformance_open(true);
-    EQ_RC(s->ops->batch_get(s->self, id.z, &got, NULL), RC_OK);
+    EQ_RC(s->ops->batch_get(s->self, NULL, id.z, &got, NULL), RC_OK);
     c_same_batch(&got, &now);
     EQ_INT(got.status, BATCH_COMPLETED);
     EQ_INT(got.completed_at, 1700000030);
@@ -553,9 +559,9 @@ TEST(a_move_writes_state_time_and_change_together)
     EQ_Z(got.model, some_model);
     batch_done(&got);
     batch_done(&now);
-    EQ_RC(s->ops->file_get(s->self, out.id.z, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_get(s->self, NULL, out.id.z, &f, NULL), RC_OK);
     file_rec_done(&f);
-    EQ_RC(s->ops->file_get(s->self, errors.id.z, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_get(s->self, NULL, errors.id.z, &f, NULL), RC_OK);
     file_rec_done(&f);
     store_close(s);
 }
@@ -569,19 +575,22 @@ TEST(an_illegal_move_changes_nothing_and_tells_how_things_stand)
     struct batch before, now;
     struct err e;
 
-    EQ_RC(s->ops->batch_get(s->self, id.z, &before, NULL), RC_OK);
-    EQ_RC(s->ops->batch_move(s->self, id.z, BATCH_EV_PUBLISHED, 9, &change, &now, &e),
-          RC_CONFLICT);
+    EQ_RC(s->ops->batch_get(s->self, NULL, id.z, &before, NULL), RC_OK);
+    EQ_RC(
+        s->ops->batch_move(s->self, NULL, id.z, BATCH_EV_PUBLISHED, 9, &change, &now, &e),
+        RC_CONFLICT);
     OK(strstr(e.text, "validating"));
     c_same_batch(&now, &before);
     batch_done(&now);
-    EQ_RC(s->ops->batch_get(s->self, id.z, &now, NULL), RC_OK);
+    EQ_RC(s->ops->batch_get(s->self, NULL, id.z, &now, NULL), RC_OK);
     c_same_batch(&now, &before);
     batch_done(&now);
-    EQ_RC(s->ops->file_get(s->self, out.id.z, &f, NULL), RC_NOTFOUND);
-    EQ_RC(s->ops->batch_move(s->self, id.z, BATCH_EV_PUBLISHED, 9, &change, NULL, NULL),
+    EQ_RC(s->ops->file_get(s->self, NULL, out.id.z, &f, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->batch_move(s->self, NULL, id.z, BATCH_EV_PUBLISHED, 9, &change, NULL,
+                             NULL),
           RC_CONFLICT);
-    EQ_RC(s->ops->batch_move(s->self, "batch_none", BATCH_EV_VALID, 9, NULL, &now, &e),
+    EQ_RC(s->ops->batch_move(s->self, NULL, "batch_none", BATCH_EV_VALID, 9, NULL, &now,
+                             &e),
           RC_NOTFOUND);
     batch_done(&before);
     store_close(s);
@@ -598,10 +607,11 @@ TEST(a_move_whose_files_cannot_be_added_is_no_move)
     twice = out;
     c_move(s, &id, BATCH_EV_VALID, 5);
     c_move(s, &id, BATCH_EV_DRAINED, 6);
-    EQ_RC(s->ops->batch_move(s->self, id.z, BATCH_EV_PUBLISHED, 7, &change, &now, NULL),
+    EQ_RC(s->ops->batch_move(s->self, NULL, id.z, BATCH_EV_PUBLISHED, 7, &change, &now,
+                             NULL),
           RC_INVALID);
     c_check_status(s, &id, BATCH_FINALIZING);
-    EQ_RC(s->ops->file_get(s->self, out.id.z, &f, NULL), RC_NOTFOUND);
+    EQ_RC(s->ops->file_get(s->self, NULL, out.id.z, &f, NULL), RC_NOTFOUND);
     store_close(s);
 }
 
@@ -617,7 +627,7 @@ static void *c_race_one(void *arg)
     struct c_race *r = arg;
     struct batch b;
 
-    r->rc = r->s->ops->batch_move(r->s->self, r->id.z, r->ev, 5, NULL, &b, NULL);
+    r->rc = r->s->ops->batch_move(r->s->self, NULL, r->id.z, r->ev, 5, NULL, &b, NULL);
     if (r->rc == RC_OK || r->rc == RC_CONFLICT)
         batch_done(&b);
     return NULL;
@@ -669,8 +679,9 @@ static void *c_add_many(void *arg)
 
         c_move(s, &id, BATCH_EV_VALID, 5);
         b.id = taken;
-        EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_CONFLICT); /* amid good ones */
-        EQ_RC(s->ops->batch_get(s->self, id.z, &got, NULL), RC_OK);
+        EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL),
+              RC_INVALID); /* amid good ones */
+        EQ_RC(s->ops->batch_get(s->self, NULL, id.z, &got, NULL), RC_OK);
         EQ_INT(got.status, BATCH_IN_PROGRESS);
         batch_done(&got);
     }
@@ -713,7 +724,8 @@ TEST(the_clocks_floor_is_the_latest_time_of_a_change_and_lasts)
     id = c_add_batch(s, &input); /* created_at 1700000000 */
     c_move(s, &id, BATCH_EV_VALID, 1700000500);
     (void)c_add_file(s, 5, "batch"); /* a clock set back */
-    EQ_RC(s->ops->batch_move(s->self, id.z, BATCH_EV_VALID, 1900000000, NULL, NULL, NULL),
+    EQ_RC(s->ops->batch_move(s->self, NULL, id.z, BATCH_EV_VALID, 1900000000, NULL, NULL,
+                             NULL),
           RC_CONFLICT); /* no change */
     EQ_RC(s->ops->file_reap(s->self, 1900000000, &reaped, 1, &n, NULL), RC_OK);
     store_close(s);

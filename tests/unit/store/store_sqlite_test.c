@@ -139,7 +139,7 @@ TEST(the_log_of_a_process_that_died_is_taken_over_and_emptied_before_the_first_c
     s = open_at("crashed.db");
     EQ_INT(stat("crashed.db-wal", &st), 0);
     EQ_INT(st.st_size, 0);
-    EQ_RC(s->ops->file_get(s->self, id.z, &f, NULL), RC_OK);
+    EQ_RC(s->ops->file_get(s->self, NULL, id.z, &f, NULL), RC_OK);
     file_rec_done(&f);
     store_close(s);
     mem_free(db);
@@ -169,7 +169,7 @@ TEST(a_torn_log_loses_nothing_that_came_before)
         put("crashed.db", db, n);
         put("crashed.db-wal", wal, cut);
         s = open_at("crashed.db");
-        EQ_RC(s->ops->file_get(s->self, first.z, &f, NULL), RC_OK);
+        EQ_RC(s->ops->file_get(s->self, NULL, first.z, &f, NULL), RC_OK);
         file_rec_done(&f);
         EQ_RC(s->ops->file_known(s->self, second.z, &whole, NULL), RC_OK);
         if (whole)
@@ -193,7 +193,7 @@ TEST(the_log_is_checkpointed_when_it_has_grown)
         struct batch b = c_batch(&input);
 
         b.metadata = big;
-        EQ_RC(s->ops->batch_add(s->self, &b, NULL), RC_OK);
+        EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL), RC_OK);
     }
     EQ_INT(stat("ledger.db-wal", &st), 0);
     OK(st.st_size > 0 && st.st_size < 8 << 20);
@@ -229,12 +229,12 @@ TEST(a_row_that_makes_no_sense_ends_the_store_and_says_so_once)
     store_close(s);
     sql("ledger.db", "UPDATE batches SET status = 'on_holiday'");
     EQ_RC(store_sqlite_open(&o, &s, NULL), RC_OK);
-    EQ_RC(s->ops->batch_get(s->self, id.z, &b, &e), RC_CORRUPT);
+    EQ_RC(s->ops->batch_get(s->self, NULL, id.z, &b, &e), RC_CORRUPT);
     OK(strstr(e.text, id.z));
-    EQ_RC(s->ops->file_add(s->self, &f, &e), RC_CORRUPT);
+    EQ_RC(s->ops->file_add(s->self, &f, NULL, &e), RC_CORRUPT);
     OK(strstr(e.text, id.z)); /* why it is dead */
-    EQ_RC(s->ops->file_get(s->self, input.z, &f, &e), RC_CORRUPT);
-    EQ_RC(s->ops->batch_move(s->self, id.z, BATCH_EV_VALID, 5, NULL, &b, NULL),
+    EQ_RC(s->ops->file_get(s->self, NULL, input.z, &f, &e), RC_CORRUPT);
+    EQ_RC(s->ops->batch_move(s->self, NULL, id.z, BATCH_EV_VALID, 5, NULL, &b, NULL),
           RC_CORRUPT);
     store_close(s);
     EQ_INT(dead.times, 1);
@@ -269,6 +269,17 @@ TEST(no_query_of_the_hot_paths_walks_a_whole_table)
         {"get", "SELECT model FROM batches WHERE id = ?1", "USING INDEX"},
         {"page", "SELECT id FROM batches WHERE seq < ?1 ORDER BY seq DESC LIMIT ?2",
          "INTEGER PRIMARY KEY"},
+        {"a project's page",
+         "SELECT id FROM batches WHERE seq < ?1 AND project = ?3"
+         " ORDER BY seq DESC LIMIT ?2",
+         "batches_by_project"},
+        {"a project's live batches",
+         "SELECT count(*), total(total) FROM batches WHERE project = ?1 AND status IN"
+         " ('validating', 'in_progress', 'finalizing', 'cancelling')",
+         "COVERING INDEX batches_live_by_project"},
+        {"an idempotency key",
+         "SELECT id FROM batches WHERE project = ?1 AND idempotency_key = ?2",
+         "batches_idempotency"},
         {"reap",
          "SELECT id FROM files WHERE deleted_at IS NOT NULL AND NOT EXISTS"
          " (SELECT 1 FROM batches WHERE input_file = files.id AND status IN"
@@ -284,9 +295,45 @@ TEST(no_query_of_the_hot_paths_walks_a_whole_table)
          " AND expires_at <= ?1 AND deleted_at IS NULL",
          "files_to_expire"},
         {"purpose",
-         "SELECT id FROM files WHERE deleted_at IS NULL AND purpose = ?3 AND seq < ?1"
-         " ORDER BY seq DESC LIMIT ?2",
+         "SELECT id FROM files WHERE deleted_at IS NULL AND seq < ?1 AND project = ?4"
+         " AND purpose = ?3 ORDER BY seq DESC LIMIT ?2",
          "files_by_purpose"},
+        {"a project's files",
+         "SELECT id FROM files WHERE deleted_at IS NULL AND seq < ?1 AND project = ?4"
+         " ORDER BY seq DESC LIMIT ?2",
+         "files_by_project"},
+        {"a project's bytes",
+         "SELECT count(*), total(bytes) FROM files WHERE deleted_at IS NULL"
+         " AND project = ?1",
+         "COVERING INDEX files_by_project"},
+        {"all bytes", "SELECT count(*), total(bytes) FROM files WHERE deleted_at IS NULL",
+         "COVERING INDEX files_by_project"},
+        {"a project's parts",
+         "SELECT 0, total(bytes) FROM parts WHERE done = 0 AND project = ?1",
+         "COVERING INDEX parts_pending"},
+        {"an upload's parts",
+         "SELECT count(*), total(bytes) FROM parts WHERE upload = ?1",
+         "COVERING INDEX parts_by_upload"},
+        {"parts to delete", "SELECT id FROM parts WHERE done = 1 ORDER BY seq LIMIT ?1",
+         "parts_done"},
+        {"uploads to expire",
+         "UPDATE uploads SET status = 'expired' WHERE status = 'pending'"
+         " AND expires_at <= ?1",
+         "uploads_to_expire"},
+        {"uploads to forget",
+         "DELETE FROM uploads WHERE ended_at IS NOT NULL AND ended_at <= ?1",
+         "uploads_ended"},
+        {"events due",
+         "SELECT event FROM outbox WHERE settled_at IS NULL AND next_at <= ?1"
+         " ORDER BY next_at, seq LIMIT ?2",
+         "outbox_due"},
+        {"events of a batch",
+         "SELECT event FROM outbox WHERE batch = ?1 AND (?2 IS NULL OR project = ?2)"
+         " ORDER BY seq",
+         "outbox_by_batch"},
+        {"events to forget",
+         "DELETE FROM outbox WHERE settled_at IS NOT NULL AND settled_at < ?1",
+         "outbox_settled"},
     };
     sqlite3 *db = NULL;
 
