@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct config c = {0};
     struct err e = {""};
-    char **models;
+    struct catalog *catalog;
 
     for (size_t i = 0; i < n_settings; i++)
         if (settings[i].value)
@@ -63,8 +63,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
         for (size_t i = 0; i < c.n_upstreams; i++)
             CHECK(c.upstreams[i].url && c.upstreams[i].name);
         (void)config_loopback(c.listen);
-        models = config_models(&c);
-        config_models_free(models);
+        catalog = config_catalog(&c);
+        catalog_free(catalog);
         check_round_trip(&c);
     } else {
         CHECK(e.text[0] && !strchr(e.text, '\n'));

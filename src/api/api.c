@@ -302,19 +302,6 @@ struct http_handler api_handler(struct api *a)
 /* --- Life ----------------------------------------------------------------------------
  */
 
-static char **copy_models(const char *const *models)
-{
-    size_t n = 0;
-    char **copy;
-
-    while (models && models[n])
-        n++;
-    copy = mem_new_n(char *, n + 1);
-    for (size_t i = 0; i < n; i++)
-        copy[i] = mem_dup(models[i], strlen(models[i]));
-    return copy;
-}
-
 struct api *api_new(const struct api_opts *o)
 {
     struct api *a = mem_new(struct api);
@@ -330,8 +317,6 @@ struct api *api_new(const struct api_opts *o)
     snprintf(a->too_large, sizeof a->too_large,
              "The file is larger than %llu bytes, the most that this server takes.",
              (unsigned long long)a->opts.max_file_bytes);
-    a->models = copy_models(o->models);
-    a->opts.models = NULL;
     a->started = clock_wall_sec();
     a->counts = counts_new(COUNTOF(routes));
     return a;
@@ -341,9 +326,6 @@ struct api *api_free(struct api *a)
 {
     if (!a)
         return NULL;
-    for (char **m = a->models; *m; m++)
-        mem_free(*m);
-    mem_free(a->models);
     mem_free(atomic_load(&a->refused));
     counts_free(a->counts);
     mem_free(a);

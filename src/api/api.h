@@ -24,9 +24,6 @@ struct api_opts {
     int64_t file_expires;       /* default expiry of purpose batch, seconds; 0: never */
     uint64_t max_inline_bytes;  /* body of a create that holds its requests; 0: 16 MiB */
     const char *callback_hosts; /* core/callback.h; borrowed; NULL: none */
-    const char *const
-        *models; /* names for /v1/models, NULL-terminated; copied; NULL: none
-                  */
 };
 
 struct api *api_new(const struct api_opts *o);

@@ -34,7 +34,6 @@ struct route {
 
 struct api {
     struct api_opts opts; /* defaults filled in */
-    char **models;        /* copied; NULL-terminated */
     char too_large[128];  /* tells the limit of a file */
     int64_t started;      /* wall seconds */
     _Atomic(char *)

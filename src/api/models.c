@@ -3,48 +3,57 @@
 #include "api/call.h"
 #include "json/json.h"
 
-static void put_model(struct json_writer *w, const struct api *a, const char *name)
+struct put {
+    struct json_writer w;
+    struct str want; /* .p NULL: all of them */
+    int64_t started; /* for models whose upstream tells no time, and for aliases */
+    bool found;
+};
+
+static void put_model(void *ctx, const struct catalog_model *m)
 {
-    jw_open(w, NULL, '{');
-    jw_z(w, "id", name);
-    jw_z(w, "object", "model");
-    jw_i64(w, "created", a->started);
-    jw_z(w, "owned_by", "batchd");
-    jw_close(w, '}');
+    struct put *p = ctx;
+
+    if (p->want.p && !str_is(p->want, m->name))
+        return;
+    p->found = true;
+    jw_open(&p->w, NULL, '{');
+    jw_z(&p->w, "id", m->name);
+    jw_z(&p->w, "object", "model");
+    jw_i64(&p->w, "created", m->created ? m->created : p->started);
+    jw_z(&p->w, "owned_by", m->owned_by ? m->owned_by : "batchd");
+    jw_close(&p->w, '}');
 }
 
 void models_list(struct call *c)
 {
-    struct json_writer w;
+    struct put p = {.started = c->api->started};
     struct buf body;
 
     buf_init(&body, CALL_ANSWER_MAX);
-    jw_init(&w, &body);
-    jw_open(&w, NULL, '{');
-    jw_z(&w, "object", "list");
-    jw_open(&w, "data", '[');
-    for (char **m = c->api->models; *m; m++)
-        put_model(&w, c->api, *m);
-    jw_close(&w, ']');
-    jw_close(&w, '}');
+    jw_init(&p.w, &body);
+    jw_open(&p.w, NULL, '{');
+    jw_z(&p.w, "object", "list");
+    jw_open(&p.w, "data", '[');
+    engine_models(c->api->opts.engine, put_model, &p);
+    jw_close(&p.w, ']');
+    jw_close(&p.w, '}');
     call_reply_json(c, &body);
 }
 
 void models_get(struct call *c)
 {
-    struct json_writer w;
+    struct put p = {.started = c->api->started, .want = c->var};
     struct buf body;
-    char **m = c->api->models;
 
-    while (*m && !str_is(c->var, *m))
-        m++;
-    if (!*m) {
-        call_fail_as(c, APIERR_NO_MODEL, "model", "The model '%.*s' does not exist",
-                     APIERR_SHOW(c->var));
+    buf_init(&body, CALL_ANSWER_MAX);
+    jw_init(&p.w, &body);
+    engine_models(c->api->opts.engine, put_model, &p);
+    if (p.found) {
+        call_reply_json(c, &body);
         return;
     }
-    buf_init(&body, CALL_ANSWER_MAX);
-    jw_init(&w, &body);
-    put_model(&w, c->api, *m);
-    call_reply_json(c, &body);
+    buf_done(&body);
+    call_fail_as(c, APIERR_NO_MODEL, "model", "The model '%.*s' does not exist",
+                 APIERR_SHOW(c->var));
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * models: the handlers of /v1/models: the names that the configuration gives.
+ * models: the handlers of /v1/models: the union of what the upstreams serve, and the
+ * aliases.
  */
 #pragma once
 

@@ -55,6 +55,11 @@ static void print_fault(void *ctx, const struct intake_fault *f)
         faults_print(stdout, p->path, f->line, str_of(f->code), str_of(f->message));
 }
 
+static bool model_known(void *ctx, struct str model)
+{
+    return catalog_knows(ctx, model);
+}
+
 static enum rc scan(struct input *in, const struct check_options *o,
                     const struct config *c, struct intake_result *ret, struct err *e)
 {
@@ -65,6 +70,8 @@ static enum rc scan(struct input *in, const struct check_options *o,
         .max_inputs = c->max_inputs,
         .max_bytes = c->max_file_size,
         .max_line_bytes = (size_t)c->max_line_size,
+        .model_known = model_known,
+        .model_ctx = config_catalog(c),
     };
     struct print print = {in->path, o->verbose};
     atomic_bool stop = false;
@@ -72,10 +79,11 @@ static enum rc scan(struct input *in, const struct check_options *o,
 
     if (o->endpoint)
         rc = input_choose_endpoint(in, o->endpoint, &rules.endpoint, e);
-    if (rc != RC_OK)
-        return rc;
-    return intake_scan(input_read, in, in->size, &rules, NULL, print_fault, &print, &stop,
-                       ret, e);
+    if (rc == RC_OK)
+        rc = intake_scan(input_read, in, in->size, &rules, NULL, print_fault, &print,
+                         &stop, ret, e);
+    catalog_free(rules.model_ctx);
+    return rc;
 }
 
 static void summary(const struct input *in, const struct intake_result *r)

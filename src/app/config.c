@@ -108,12 +108,12 @@ void *config_add(struct config *c, const struct setting_kind *k)
     return one;
 }
 
-struct config_alias *config_add_alias(struct config *c, struct str from, struct str to)
+struct catalog_alias *config_add_alias(struct config *c, struct str from, struct str to)
 {
-    struct config_alias *a;
+    struct catalog_alias *a;
 
     if (!c->aliases)
-        c->aliases = mem_new_n(struct config_alias, LIMIT_ALIASES);
+        c->aliases = mem_new_n(struct catalog_alias, LIMIT_ALIASES);
     for (size_t i = 0; i < c->n_aliases; i++)
         if (str_is(from, c->aliases[i].from))
             return NULL;
@@ -520,6 +520,7 @@ void config_engine(const struct config *c, struct engine_opts *ret,
             .name = u->name,
             .ca_file = u->ca_file,
             .proxy = u->proxy,
+            .models = u->models,
             .insecure = u->insecure,
             .max_inflight = u->max_inflight,
         };
@@ -542,6 +543,9 @@ void config_engine(const struct config *c, struct engine_opts *ret,
         .max_file_bytes = c->max_file_size,
         .max_line_bytes = (size_t)c->max_line_size,
         .many_models = c->many_models,
+        .aliases = c->aliases,
+        .n_aliases = c->n_aliases,
+        .models_refresh = c->models_refresh,
         .output_expires = c->output_expires / USEC_PER_SEC,
         .workers = c->workers,
         .project_default = {.max_lines = c->project_lines,
@@ -552,41 +556,14 @@ void config_engine(const struct config *c, struct engine_opts *ret,
     *ret_upstreams = ups;
 }
 
-/* The name may be there already, from another upstream. */
-static void add_model(char **list, size_t *n, struct str name)
+struct catalog *config_catalog(const struct config *c)
 {
-    for (size_t i = 0; i < *n; i++)
-        if (str_is(name, list[i]))
-            return;
-    list[(*n)++] = mem_dup(name.p, name.n);
-}
-
-char **config_models(const struct config *c)
-{
-    size_t most = 1, n = 0;
-    char **list;
+    struct catalog *catalog = catalog_new(c->n_upstreams, c->aliases, c->n_aliases);
 
     for (size_t i = 0; i < c->n_upstreams; i++)
-        most += strlen(c->upstreams[i].models ? c->upstreams[i].models : "") + 1;
-    list = mem_new_n(char *, most);
-    for (size_t i = 0; i < c->n_upstreams; i++) {
-        struct str rest = str_of(c->upstreams[i].models);
-
-        while (rest.n) {
-            struct str name = str_trim(str_cut(&rest, ','));
-
-            if (name.n)
-                add_model(list, &n, name);
-        }
-    }
-    return list;
-}
-
-void config_models_free(char **models)
-{
-    for (char **m = models; m && *m; m++)
-        mem_free(*m);
-    mem_free(models);
+        if (c->upstreams[i].models)
+            IGNORE(catalog_fix(catalog, (uint16_t)i, c->upstreams[i].models)); /* new */
+    return catalog;
 }
 
 bool config_loopback(const char *listen)

@@ -48,11 +48,6 @@ struct config_project {
     unsigned max_files, max_batches, max_lines, max_inflight; /* likewise */
 };
 
-/* One line of [aliases]. */
-struct config_alias {
-    char *from, *to;
-};
-
 /* Each field before `origin` is one row of the table in setting.c. */
 struct config {
     char *listen, *data_dir;
@@ -90,7 +85,7 @@ struct config {
     struct config_upstream *upstreams;
     struct config_webhook *webhooks;
     struct config_project *projects;
-    struct config_alias *aliases;
+    struct catalog_alias *aliases;
     size_t n_upstreams, n_webhooks, n_projects, n_aliases;
 };
 
@@ -120,7 +115,7 @@ NODISCARD enum rc config_load_keys(struct config *c, struct err *e);
 struct setting_kind;
 void *config_add(struct config *c, const struct setting_kind *kind);
 /* NULL: there are LIMIT_ALIASES, or one of that name. */
-struct config_alias *config_add_alias(struct config *c, struct str from, struct str to);
+struct catalog_alias *config_add_alias(struct config *c, struct str from, struct str to);
 
 /* Parses the text of an INI file on top of *c; name is for the sentences. */
 NODISCARD enum rc config_parse(struct config *c, struct str text, const char *name,
@@ -145,9 +140,9 @@ NODISCARD enum rc config_key_file(const char *key_file, char **ret, struct err *
 void config_engine(const struct config *c, struct engine_opts *ret,
                    struct engine_upstream **ret_upstreams);
 
-/* All models that upstreams name, each once, with a NULL behind them. */
-char **config_models(const struct config *c);
-void config_models_free(char **models); /* accepts NULL */
+/* What may be said of models without asking an upstream: aliases, and the lists of the
+ * configuration.  catalog_free'd by the caller. */
+struct catalog *config_catalog(const struct config *c);
 
 /* Is the host of HOST:PORT the machine itself (127.0.0.0/8, ::1, localhost)? */
 bool config_loopback(const char *listen);

@@ -97,7 +97,6 @@ static void on_dead(void *ctx, const char *why)
 static void start_api(struct serve *s)
 {
     const struct config *c = &s->config;
-    char **models = config_models(c);
     struct api_opts o = {
         .store = s->node.store,
         .blobs = s->node.blobs,
@@ -107,11 +106,9 @@ static void start_api(struct serve *s)
         .min_window = c->min_window / USEC_PER_SEC,
         .max_window = c->max_window / USEC_PER_SEC,
         .file_expires = c->input_expires / USEC_PER_SEC,
-        .models = (const char *const *)models,
     };
 
     atomic_store(&s->api, api_new(&o));
-    config_models_free(models);
 }
 
 static enum rc start_server(struct serve *s, struct err *e)

@@ -148,7 +148,7 @@ const struct setting upstream_settings[] = {
     KEY(insecure, BOOL, "no", 0, 0,
         "Do not verify the server's certificate.", NULL),
     KEY(models, TEXT, NULL, 0, 0,
-        "The models it serves, comma-separated; without it the server is asked.", "llama-3.3-70b, qwen3-32b"),
+        "The models it serves, comma-separated, or * for any; without it the server is asked.", "llama-3.3-70b, qwen3-32b"),
 };
 #undef KIND
 #undef STRUCT

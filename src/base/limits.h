@@ -60,10 +60,15 @@
 #define LIMIT_MULTIPART_HEAD  (16u << 10)
 #define LIMIT_MULTIPART_PARTS 64
 
-#define LIMIT_FILENAME  255 /* NAME_MAX; names are data, never paths */
-#define LIMIT_MODEL     256
-#define LIMIT_UPSTREAMS 256
-#define LIMIT_WEBHOOKS  64
-#define LIMIT_PROJECTS  1024 /* with a section of their own; others have none */
-#define LIMIT_ALIASES   256
-#define LIMIT_INFLIGHT  65536 /* slots; an fd each, so the fd limit comes first */
+#define LIMIT_FILENAME 255 /* NAME_MAX; names are data, never paths */
+#define LIMIT_MODEL    256
+/* An upstream's list: the largest public router tells some 400 models in 700 kB. */
+#define LIMIT_MODELS     4096u
+#define LIMIT_MODEL_LIST (4u << 20)
+/* Different models in one file: each is a queue of its own in the scheduler. */
+#define LIMIT_BATCH_MODELS 64u
+#define LIMIT_UPSTREAMS    256
+#define LIMIT_WEBHOOKS     64
+#define LIMIT_PROJECTS     1024 /* with a section of their own; others have none */
+#define LIMIT_ALIASES      256
+#define LIMIT_INFLIGHT     65536 /* slots; an fd each, so the fd limit comes first */

@@ -7,6 +7,7 @@
  */
 #include "engine/intake.h"
 #include "engine/jobs.h"
+#include "engine/roster.h"
 #include "json/json.h"
 
 static enum rc read_input(void *ctx, char *dst, size_t cap, uint64_t off, size_t *ret_n)
@@ -41,6 +42,11 @@ static enum rc open_input(struct live *l, char **ret_errors)
     return RC_OK;
 }
 
+static bool model_known(void *ctx, struct str model)
+{
+    return catalog_knows(ctx, model);
+}
+
 struct intake_rules engine_rules(struct engine *g, enum endpoint ep)
 {
     return (struct intake_rules){.endpoint = ep,
@@ -48,7 +54,9 @@ struct intake_rules engine_rules(struct engine *g, enum endpoint ep)
                                  .max_lines = g->o.max_lines,
                                  .max_inputs = g->o.max_inputs,
                                  .max_bytes = g->o.max_file_bytes,
-                                 .max_line_bytes = g->o.max_line_bytes};
+                                 .max_line_bytes = g->o.max_line_bytes,
+                                 .model_known = model_known,
+                                 .model_ctx = g->catalog};
 }
 
 /* Fills l->index, or *ret_errors when the file is not good.  RC_CANCELLED: we are
@@ -61,6 +69,10 @@ static enum rc scan(struct live *l, struct intake_result *result, char **ret_err
     struct index_writer *idx = NULL;
     enum rc rc = index_create(g->o.spool, &l->id, &idx, &l->task.err);
 
+    if (l->rec.status != BATCH_VALIDATING) { /* taken before, whatever is served now */
+        rules.model_known = NULL;
+        rules.many_models = true;
+    }
     if (rc == RC_OK)
         rc = intake_scan(read_input, l, g->o.blobs->ops->size(l->input), &rules, idx,
                          intake_errors_add, errors, &g->stopping, result, &l->task.err);
@@ -190,7 +202,7 @@ void admit_run(struct pool_job *job)
         batch_done(&l->rec);
         t->rc = store->ops->batch_get(store->self, NULL, l->id.z, &l->rec, &t->err);
         if (t->rc == RC_OK && l->rec.status == BATCH_VALIDATING)
-            t->rc = validate(l);
+            t->rc = roster_ready(l->engine) ? validate(l) : RC_AGAIN;
         else if (t->rc == RC_OK && !batch_terminal(l->rec.status))
             t->rc = recover(l);
     }

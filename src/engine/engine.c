@@ -2,6 +2,7 @@
 #include "engine/dispatch.h"
 #include "engine/journal.h"
 #include "engine/phases.h"
+#include "engine/roster.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -222,13 +223,14 @@ static enum rc add_upstreams(struct engine *g, const struct engine_upstream *ups
                             .backoff_base = g->o.retry_base,
                             .backoff_cap = g->o.retry_cap};
 
+    struct upstream_ears ears = {.probed = probed, .listed = roster_listed, .ctx = g};
+
     random_bytes(&so.seed, sizeof so.seed);
     g->sched = sched_new(&so);
     for (size_t i = 0; i < g->o.n_upstreams; i++) {
         unsigned window = ups[i].max_inflight ? ups[i].max_inflight : g->o.max_inflight;
         uint16_t number = sched_upstream_add(g->sched, window);
-        enum rc rc =
-            upstream_new(g->client, &ups[i], number, probed, g, &g->ups[number], e);
+        enum rc rc = upstream_new(g->client, &ups[i], number, &ears, &g->ups[number], e);
 
         if (rc != RC_OK)
             return rc;
@@ -262,6 +264,8 @@ static enum rc build(struct engine *g, struct err *e)
         rc = http_client_new(g->loop, &co, &g->client, e);
     if (rc == RC_OK)
         rc = add_upstreams(g, g->o.upstreams, e);
+    if (rc == RC_OK)
+        roster_open(g);
     return rc;
 }
 
@@ -350,6 +354,7 @@ enum rc engine_new(const struct engine_opts *o, struct engine **ret, struct err 
     }
     g->o.upstreams = NULL; /* were the caller's */
     g->o.projects = NULL;
+    g->o.aliases = NULL;
     *ret = g;
     return RC_OK;
 }
@@ -393,6 +398,7 @@ struct engine *engine_free(struct engine *g)
     for (size_t i = 0; i < g->o.n_upstreams; i++)
         upstream_free(g->ups[i]);
     dispatch_free(g);
+    roster_close(g);
     sched_free(g->sched);
     board_free(g->board);
     projects_free(g->projects);
@@ -457,6 +463,16 @@ bool engine_log(struct engine *g, const char *id, struct engine_log *ret)
         return false;
     *ret = (struct engine_log){g->o.spool, entry.counts.total, entry.log};
     return true;
+}
+
+void engine_models(struct engine *g, catalog_fn *fn, void *ctx)
+{
+    catalog_each(g->catalog, fn, ctx);
+}
+
+bool engine_model_known(struct engine *g, struct str model)
+{
+    return catalog_knows(g->catalog, model);
 }
 
 /* Has the batch, as the store tells it, results that only the board knows of? */

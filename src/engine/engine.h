@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "core/batch.h"
+#include "engine/catalog.h"
 #include "engine/intake.h"
 #include "store/blob.h"
 #include "store/reslog.h"
@@ -23,6 +24,7 @@ struct engine_upstream {
     const char *name;    /* for logs and metrics; NULL: the URL */
     const char *ca_file; /* NULL: the system's */
     const char *proxy;   /* NULL: none */
+    const char *models; /* it serves these, with commas between; "*": any; NULL: ask it */
     bool insecure;
     unsigned max_inflight; /* 0: the engine's */
 };
@@ -58,6 +60,9 @@ struct engine_opts {
     struct engine_project project_default; /* of projects not listed; no name */
     const struct engine_project *projects; /* copied */
     size_t n_projects;
+    const struct catalog_alias *aliases; /* copied */
+    size_t n_aliases;
+    usec_t models_refresh; /* the upstreams are asked so often; 0: until they answered */
     void (*on_dead)(void *ctx, const char *why);
     void (*on_end)(void *ctx,
                    const struct batch *b); /* reached a terminal state; any thread */
@@ -118,6 +123,11 @@ struct engine_log {
     struct reslog_mark mark;
 };
 bool engine_log(struct engine *g, const char *id, struct engine_log *ret); /* as above */
+
+/* What GET /v1/models tells: see catalog_each. */
+void engine_models(struct engine *g, catalog_fn *fn, void *ctx);
+/* May a batch name it: is it an alias, or served by an upstream, or can nobody tell? */
+bool engine_model_known(struct engine *g, struct str model);
 
 /* Appends Prometheus text (exposition format 0.0.4). */
 void engine_metrics(struct engine *g, struct buf *out);

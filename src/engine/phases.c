@@ -3,6 +3,7 @@
 #include "engine/dispatch.h"
 #include "engine/jobs.h"
 #include "engine/journal.h"
+#include "engine/roster.h"
 
 /* A disk that is full, or a store that says so, is tried again after: */
 #define FULL_RETRY (5 * USEC_PER_SEC)
@@ -198,6 +199,14 @@ void phase_start(struct live *l)
     start_job(l, NOTE_ADMITTED, admit_run);
 }
 
+void phase_resume(struct live *l)
+{
+    if (!l->held || l->engine->draining)
+        return;
+    l->held = false;
+    phase_start(l);
+}
+
 /* --- Notes ---------------------------------------------------------------------------
  */
 
@@ -206,6 +215,12 @@ void phase_admitted(struct live *l, usec_t now)
     l->busy = false;
     if (task_failed(l, now))
         return;
+    if (l->task.rc == RC_AGAIN) { /* too early to say which models there are */
+        l->held = true;
+        if (roster_ready(l->engine))
+            phase_resume(l);
+        return;
+    }
     if (l->recovery) {
         l->recovery = false;
         atomic_fetch_sub(&l->engine->recovering, 1);

@@ -9,6 +9,7 @@
 #include "engine/work.h"
 
 void phase_start(struct live *l);                /* a new one: to its admission */
+void phase_resume(struct live *l);               /* those held: on to their admission */
 void phase_check(struct live *l);                /* after live_touch: moves it on */
 void phase_admitted(struct live *l, usec_t now); /* notes from jobs */
 void phase_expired(struct live *l, usec_t now);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/upstream.h"
+#include "base/limits.h"
 #include "base/mem.h"
 
-#define PROBE_TIMEOUT (5 * USEC_PER_SEC)
-#define PROBE_ANSWER  (256u << 10) /* a hosted API's list of models is some 50 kB */
+#define ASK_TIMEOUT (5 * USEC_PER_SEC)
 
 struct upstream {
     struct http_client *client;
@@ -11,10 +11,11 @@ struct upstream {
     struct http_target *root; /* http://host */
     char *name;
     uint16_t number;
-    bool asked_models; /* the probe's second question */
-    struct http_call call;
-    upstream_probed_fn *probed;
-    void *ctx;
+    bool fixed;   /* the configuration names its models */
+    bool healthy; /* what the probe's first question said */
+    bool listing;
+    struct http_call probe, list;
+    struct upstream_ears ears;
 };
 
 /* The URL up to its path: "http://host:8000/v1" gives 16 characters. */
@@ -61,7 +62,7 @@ static enum rc make_targets(struct upstream *u, const struct engine_upstream *o,
 }
 
 enum rc upstream_new(struct http_client *client, const struct engine_upstream *o,
-                     uint16_t number, upstream_probed_fn *probed, void *ctx,
+                     uint16_t number, const struct upstream_ears *ears,
                      struct upstream **ret, struct err *e)
 {
     struct upstream *u = mem_new(struct upstream);
@@ -70,10 +71,11 @@ enum rc upstream_new(struct http_client *client, const struct engine_upstream *o
 
     u->client = client;
     u->number = number;
-    u->probed = probed;
-    u->ctx = ctx;
+    u->fixed = o->models != NULL;
+    u->ears = *ears;
     u->name = mem_dup(name, strlen(name));
-    http_call_init(&u->call);
+    http_call_init(&u->probe);
+    http_call_init(&u->list);
     rc = make_targets(u, o, e);
     if (rc != RC_OK) {
         upstream_free(u);
@@ -87,7 +89,8 @@ struct upstream *upstream_free(struct upstream *u)
 {
     if (!u)
         return NULL;
-    http_call_done(&u->call);
+    http_call_done(&u->probe);
+    http_call_done(&u->list);
     http_target_free(u->api);
     http_target_free(u->root);
     mem_free(u->name);
@@ -105,45 +108,69 @@ const char *upstream_name(const struct upstream *u)
     return u->name;
 }
 
-static void ask(struct upstream *u, const struct http_target *target, const char *path);
-
-/* Any answer but a 5xx to /models says that the API is up: 401 is a matter of the key. */
-static void answered(struct http_call *c)
+static void ask(struct upstream *u, struct http_call *c, const struct http_target *target,
+                const char *path, http_done_fn *done)
 {
-    struct upstream *u = CONTAINER_OF(c, struct upstream, call);
+    c->target = target;
+    c->path = path;
+    c->method = "GET";
+    c->connect_timeout = c->total_timeout = ASK_TIMEOUT;
+    c->max_body = LIMIT_MODEL_LIST;
+    c->done = done;
+    http_start(u->client, c);
+}
+
+/* The probe's second answer.  Any but a 5xx says that the API is up: 401 is a matter of
+ * the key.  Where there is a /health, it is believed, as long as somebody is there. */
+static void probe_listed(struct http_call *c)
+{
+    struct upstream *u = CONTAINER_OF(c, struct upstream, probe);
+    bool ok = c->status < 500 && c->status != 429;
 
     if (c->fate == HTTP_ABORTED)
         return;
-    if (c->fate != HTTP_ANSWERED) {
-        u->probed(u->ctx, u->number, false);
-    } else if (u->asked_models) {
-        u->probed(u->ctx, u->number, c->status < 500 && c->status != 429);
-    } else if (c->status >= 400 && c->status < 500) {
-        u->asked_models = true;
-        ask(u, u->api, "/models");
-    } else {
-        u->probed(u->ctx, u->number, c->status < 300);
-    }
+    if (c->fate != HTTP_ANSWERED)
+        ok = false;
+    if (u->healthy)
+        ok = c->fate != HTTP_NO_CONNECT && c->fate != HTTP_RESET;
+    if (!u->fixed)
+        u->ears.listed(u->ears.ctx, u->number, c);
+    u->ears.probed(u->ears.ctx, u->number, ok);
 }
 
-static void ask(struct upstream *u, const struct http_target *target, const char *path)
+static void probe_answered(struct http_call *c)
 {
-    u->call.target = target;
-    u->call.path = path;
-    u->call.method = "GET";
-    u->call.connect_timeout = u->call.total_timeout = PROBE_TIMEOUT;
-    u->call.max_body = PROBE_ANSWER;
-    u->call.done = answered;
-    http_start(u->client, &u->call);
+    struct upstream *u = CONTAINER_OF(c, struct upstream, probe);
+    bool absent = c->status >= 400 && c->status < 500;
+
+    if (c->fate == HTTP_ABORTED)
+        return;
+    u->healthy = c->fate == HTTP_ANSWERED && c->status < 300;
+    if (c->fate == HTTP_ANSWERED && (absent || (u->healthy && !u->fixed)))
+        ask(u, c, u->api, "/models", probe_listed);
+    else
+        u->ears.probed(u->ears.ctx, u->number, u->healthy);
 }
 
 void upstream_probe(struct upstream *u)
 {
-    u->asked_models = false;
-    ask(u, u->root, "/health");
+    ask(u, &u->probe, u->root, "/health", probe_answered);
 }
 
-void upstream_probe_cancel(struct upstream *u)
+static void list_answered(struct http_call *c)
 {
-    http_cancel(&u->call);
+    struct upstream *u = CONTAINER_OF(c, struct upstream, list);
+
+    u->listing = false;
+    if (c->fate != HTTP_ABORTED)
+        u->ears.listed(u->ears.ctx, u->number, c);
+}
+
+bool upstream_list(struct upstream *u)
+{
+    if (u->listing)
+        return false;
+    u->listing = true;
+    ask(u, &u->list, u->api, "/models", list_answered);
+    return true;
 }

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * upstream: the inference servers as HTTP targets, and the health probe of one.
+ * upstream: the inference servers as HTTP targets, the health probe of one and the call
+ * for its models.
  *
- * Owns:    targets and probe calls.
+ * Owns:    targets, and the calls that are no lines.
  * Threads: the engine's loop only.
  */
 #pragma once
@@ -12,20 +13,33 @@
 
 struct upstream;
 
-/* ok: it answered a free GET like a server in order. */
-typedef void upstream_probed_fn(void *ctx, uint16_t number, bool ok);
+/* What an upstream tells; called on the loop. */
+struct upstream_ears {
+    /* ok: it answered a free GET like a server in order. */
+    void (*probed)(void *ctx, uint16_t number, bool ok);
+    /* The end of a GET /models, whatever became of it; before `probed` when it was part
+     * of a probe. */
+    void (*listed)(void *ctx, uint16_t number, const struct http_call *call);
+    void *ctx;
+};
 
-/* A base URL without a path gets "/v1".  number is handed back by the probe. */
+/* A base URL without a path gets "/v1".  number is handed back to the ears. */
 NODISCARD enum rc upstream_new(struct http_client *client,
                                const struct engine_upstream *o, uint16_t number,
-                               upstream_probed_fn *probed, void *ctx,
-                               struct upstream **ret, struct err *e);
+                               const struct upstream_ears *ears, struct upstream **ret,
+                               struct err *e);
 struct upstream *upstream_free(struct upstream *u); /* accepts NULL; no call may use it */
 
 const struct http_target *upstream_target(const struct upstream *u);
 const char *upstream_name(const struct upstream *u);
 
-/* GET /health beside the API, and where there is none GET /models; one probe at a time.
+/*
+ * GET /health beside the API, then GET /models: an upstream that comes back may serve
+ * other models than before, and its list must be here before the first line goes there.
+ * Where the configuration names the models, they are asked for only when there is no
+ * /health.  One probe at a time.
  */
 void upstream_probe(struct upstream *u);
-void upstream_probe_cancel(struct upstream *u);
+
+/* GET /models; false: one is under way. */
+bool upstream_list(struct upstream *u);

@@ -87,6 +87,7 @@ struct live {
     bool busy; /* a job has it */
     bool recovery;
     bool cancel_seen; /* a cancel came while a job had it */
+    bool held;        /* ADMIT: until the upstreams told their models */
     struct task task; /* admit, expire, finish: one at a time */
 
     /* made by admit, used by all */
@@ -151,6 +152,8 @@ struct engine {
     struct sched *sched;
     struct board *board;
     struct projects *projects;
+    struct roster *roster;
+    struct catalog *catalog;
     struct upstream *ups[LIMIT_UPSTREAMS];
     struct up_gauge gauges[LIMIT_UPSTREAMS];
     struct map *lives;       /* by batch id */

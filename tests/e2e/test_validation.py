@@ -36,6 +36,9 @@ BAD = [
      "streaming_unsupported", "body.stream"),
     ("a second model", line(custom_id="b17", body={"model": "other", "messages": []}),
      "mismatched_model", "body.model"),
+    ("a model that no upstream serves",
+     line(custom_id="b18", body={"model": "nobody-has-it", "messages": []}),
+     "model_not_found", "body.model"),
     ("custom_id seen before", chat_line(0), "duplicate_custom_id", "custom_id"),
 ]
 
@@ -51,7 +54,7 @@ class Validation(E2E):
         return batch["errors"]["data"]
 
     def test_every_kind_of_bad_line_is_told_with_its_line_code_and_param(self):
-        sim = self.sim()
+        sim = self.sim("--model", "sim-model", "--model", "other")
         daemon = self.serve(sim.url)
         # Good lines, a blank one and CRLF between them: line numbers count physical lines.
         data, want, number = chat_line(0) + b"\r\n\n", [], 3
@@ -120,7 +123,7 @@ class Validation(E2E):
                          [(2, "line_too_long"), (3, "invalid_json_line")])
 
     def test_two_models_are_taken_when_the_operator_allows_it(self):
-        sim = self.sim()
+        sim = self.sim("--model", "sim-model", "--model", "other")
         daemon = self.serve(sim.url, flags=["--many-models"])
         data = chat_line(0) + b"\n" + chat_line(1).replace(b'"sim-model"', b'"other"') + b"\n"
         batch_id = daemon.api.submit(data)

@@ -4,14 +4,18 @@ that the test writes byte by byte, and gates that hold every answer back until i
 """
 
 import http.server
+import json
 import threading
 import time
 
 
 class Upstream:
-    """answer(path, body) -> (status, headers, body bytes), called for every POST."""
+    """answer(path, body) -> (status, headers, body bytes), called for every POST.
 
-    def __init__(self, answer):
+    models: what GET /v1/models lists; None: it does not list them, so it serves any."""
+
+    def __init__(self, answer, models=None):
+        self.models = models
         self.seen = []  # (path, headers, body) in order of arrival
         self.gate = threading.Event()
         self.gate.set()
@@ -21,8 +25,12 @@ class Upstream:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self):
-                self._send(200, {"Content-Type": "application/json"},
-                           b'{"object":"list","data":[]}')
+                if self.path == "/v1/models" and owner.models is not None:
+                    data = [{"id": name, "object": "model"} for name in owner.models]
+                    self._send(200, {"Content-Type": "application/json"},
+                               json.dumps({"object": "list", "data": data}).encode())
+                else:
+                    self._send(404, {"Content-Type": "application/json"}, b"{}")
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))

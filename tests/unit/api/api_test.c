@@ -222,7 +222,7 @@ TEST(the_servers_own_refusals_come_in_the_envelope)
 /* --- Models --------------------------------------------------------------------------
  */
 
-TEST(models_are_those_of_the_configuration)
+TEST(models_are_those_of_the_engine)
 {
     struct rig *r = rig_new(NULL);
     struct reply re = rig_get(r, "/v1/models");
@@ -236,6 +236,9 @@ TEST(models_are_those_of_the_configuration)
     re = rig_get(r, "/v1/models/meta-llama/Llama-3.1-8B-Instruct");
     EQ_INT(re.status, 200);
     EQ_JSON(re, "object", "\"model\"");
+    EQ_JSON(re, "owned_by", "\"vllm\""); /* as the upstream tells it */
+    EQ_JSON(re, "created", "1700000001");
+    re = rig_get(r, "/v1/models/gpt-4o-mini"); /* an alias */
     EQ_JSON(re, "owned_by", "\"batchd\"");
     re = rig_get(r, "/v1/models/meta-llama%2FLlama-3.1-8B-Instruct");
     EQ_INT(re.status, 200);

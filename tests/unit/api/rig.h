@@ -67,6 +67,18 @@ void engine_metrics(struct engine *g, struct buf *out)
     (void)buf_fmt(out, "batchd_engine_submits %d\n", atomic_load(&g->submits));
 }
 
+void engine_models(struct engine *g, catalog_fn *fn, void *ctx)
+{
+    static const struct catalog_model models[] = {
+        {"gpt-4o-mini", NULL, 0},
+        {"meta-llama/Llama-3.1-8B-Instruct", "vllm", 1700000001},
+        {"tiny", "lab", 0}};
+
+    (void)g;
+    for (size_t i = 0; i < COUNTOF(models); i++)
+        fn(ctx, &models[i]);
+}
+
 /* --- The rig -------------------------------------------------------------------------
  */
 
@@ -78,9 +90,6 @@ struct rig {
     char *replies[8192]; /* freed with the rig */
     size_t n_replies;
 };
-
-static const char *const rig_models[] = {"tiny", "meta-llama/Llama-3.1-8B-Instruct",
-                                         NULL};
 
 static unsigned rig_idle_seconds; /* 0: the server's default */
 
@@ -100,7 +109,6 @@ static inline struct rig *rig_over(struct store *store, struct blobs *blobs,
     o.store = store;
     o.blobs = blobs;
     o.engine = &r->engine;
-    o.models = rig_models;
     r->api = api_new(&o);
     h = api_handler(r->api);
     EQ_RC(http_server_new(&so, &h, &r->server, &e), RC_OK);

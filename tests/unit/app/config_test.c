@@ -386,7 +386,7 @@ TEST(upstream_sections_are_read_whole)
     struct engine_upstream *ups;
     struct engine_opts eo;
     struct config c;
-    char **models;
+    struct catalog *catalog;
 
     clean_environment();
     write_file("k", "  sk-test-123\n");
@@ -407,12 +407,12 @@ TEST(upstream_sections_are_read_whole)
     OK(ups[0].insecure);
     EQ_Z(ups[1].url, "https://h/v1");
     OK(ups[1].key == NULL && ups[1].max_inflight == 0 && !ups[1].insecure);
-    models = config_models(&c);
-    EQ_Z(models[0], "a");
-    EQ_Z(models[1], "b");
-    EQ_Z(models[2], "c");
-    OK(models[3] == NULL);
-    config_models_free(models);
+    EQ_Z(ups[0].models, "a, b");
+    EQ_Z(ups[1].models, "b,,c");
+    catalog = config_catalog(&c);
+    OK(catalog_serves(catalog, 0, STR("a")) && !catalog_serves(catalog, 1, STR("a")));
+    OK(catalog_serves(catalog, 1, STR("c")) && !catalog_knows(catalog, STR("d")));
+    catalog_free(catalog);
     mem_free(ups);
     mem_free((void *)(uintptr_t)eo.projects);
     config_done(&c);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * roster: asks the upstreams which models they serve, at the start and from then on, and
+ * has the catalog and the live batches follow.
+ *
+ * An upstream whose models the configuration names is not asked.  One that was not reached
+ * is asked again after 1, 2, 4 ... 30 s; one that was, every `models_refresh`.  What it
+ * answers, and what that means:
+ *
+ *   2xx with a list                       the list
+ *   404, 405, 501, JSON without a list    it does not tell: ANY
+ *   other answers, none in time, too      the list stays; without one: ANY
+ *   large, garbled
+ *   no connection, reset, 429, 502, 503,  the list stays; without one it is UNASKED until
+ *   504                                   it was reached, or answered so three times
+ *
+ * Threads: the engine's loop, but for roster_open and roster_close, which run while it
+ * does not.
+ */
+#pragma once
+
+#include "engine/work.h"
+
+struct roster;
+
+/* Makes g->catalog and g->roster; the first questions go out when the loop turns. */
+void roster_open(struct engine *g);
+void roster_close(struct engine *g); /* may run twice */
+
+/* The `listed` of upstream_ears; ctx is the engine. */
+void roster_listed(void *ctx, uint16_t up, const struct http_call *call);
+
+/*
+ * Has each upstream answered, or failed to, once; or are 5 s gone?  A new batch is not
+ * judged before.  Any thread.
+ */
+bool roster_ready(const struct engine *g);
