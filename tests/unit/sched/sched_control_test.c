@@ -249,7 +249,7 @@ static void make_suspect(struct sched *s, usec_t *now)
 struct drain {
     struct sched *s;
     usec_t now;
-    uint32_t a, b;
+    uint32_t a, b, c; /* c: like a, but paused */
     struct sched_ticket t[8];
     uint16_t drained;
 };
@@ -262,6 +262,9 @@ static struct drain make_drain(void)
     d.a = add(d.s, (struct sched_batch_opts){.n_items = 1});
     make_suspect(d.s, &d.now);
     edit(d.s, d.a, 0, true, 0);
+    d.c = add(d.s, (struct sched_batch_opts){.n_items = 1});
+    make_suspect(d.s, &d.now);
+    edit(d.s, d.c, 0, true, 0);
     d.b = add(d.s, (struct sched_batch_opts){.n_items = 1000});
     for (size_t n = 0; n < 8; d.now++) { /* windows grow back by successes */
         n = sched_next(d.s, d.t, 8, d.now);
@@ -353,6 +356,92 @@ TEST(an_upstream_is_not_drained_for_a_batch_that_may_not_go)
             EQ_INT(sched_batch_waiting(d.s, d.a), 1);
         sched_free(d.s);
     }
+}
+
+/* Ends the calls to one of the two upstreams; what came of the last of them in *t. */
+static size_t end_calls(struct drain *d, bool drained, enum outcome_class cls,
+                        usec_t retry_after, struct sched_ticket *t)
+{
+    size_t n = 0;
+
+    for (unsigned i = 1; i < 8; i++) {
+        if ((d->t[i].upstream == d->drained) != drained)
+            continue;
+        IGNORE(sched_done(d->s, &d->t[i], cls, retry_after, d->now));
+        n = sched_next(d->s, t, 1, d->now);
+    }
+    return n;
+}
+
+TEST(only_one_upstream_of_a_set_is_drained_at_a_time)
+{
+    struct drain d = make_drain();
+    struct sched_ticket t;
+
+    edit(d.s, d.c, 1, false, 0);
+    EQ_INT(end_calls(&d, false, OUTCOME_DONE, -1, &t), 1);
+    EQ_INT(t.batch, d.b); /* the other goes on */
+    sched_free(d.s);
+}
+
+TEST(the_next_suspect_has_its_turn_when_the_one_before_is_done_with)
+{
+    static const char *const how[] = {"answered", "killed the upstream", "closed"};
+
+    for (unsigned i = 0; i < COUNTOF(how); i++) {
+        struct drain d = make_drain();
+        struct sched_ticket t, more;
+
+        t_row(how[i]);
+        edit(d.s, d.c, 1, false, 0);
+        all_done(d.s, &d.t[1], 1,
+                 d.now); /* room somewhere, so that c finds it must wait */
+        IGNORE(sched_next(d.s, &more, 1, d.now));
+        d.t[1] = more;
+        if (i == 2) {
+            sched_batch_close(d.s, d.a);
+            EQ_INT(sched_next(d.s, &t, 1, d.now), 0); /* kept empty for c */
+            sched_free(d.s);
+            continue;
+        }
+        EQ_INT(end_calls(&d, true, OUTCOME_DONE, -1, &t), 1);
+        OK(t.alone && t.batch == d.a);
+        EQ_INT(sched_done(d.s, &t, i == 0 ? OUTCOME_DONE : OUTCOME_BROKEN,
+                          i == 0 ? -1 : 3600 * SEC, d.now),
+               SCHED_FINAL);
+        if (i == 0) {
+            EQ_INT(sched_next(d.s, &t, 1, d.now), 1);
+        } else { /* the other is drained now */
+            EQ_INT(sched_next(d.s, &t, 1, d.now), 0);
+            EQ_INT(end_calls(&d, false, OUTCOME_DONE, -1, &t), 1);
+        }
+        OK(t.alone && t.batch == d.c);
+        sched_free(d.s);
+    }
+}
+
+TEST(a_suspect_that_waits_is_woken_when_an_upstream_reopens)
+{
+    struct drain d = make_drain();
+    struct sched_ticket t;
+
+    edit(d.s, d.c, 1, false, 0);
+    IGNORE(end_calls(&d, true, OUTCOME_DONE, -1, &t));
+    OK(t.alone && t.batch == d.a);
+    edit(d.s, d.b, 0, true, 0);
+    for (unsigned i = 1, k = 0; i < 8; i++) {
+        if (d.t[i].upstream == d.drained)
+            continue;
+        /* room at first, but no upstream for c: one is taken for a */
+        IGNORE(sched_done(d.s, &d.t[i], k ? OUTCOME_CAPACITY : OUTCOME_DONE,
+                          k ? 5 * SEC : -1, d.now));
+        EQ_INT(sched_next(d.s, &t, 1, d.now), 0);
+        k++;
+    }
+    EQ_INT(sched_next_wake(d.s, d.now), d.now + 5 * SEC);
+    EQ_INT(sched_next(d.s, &t, 1, d.now + 5 * SEC), 1);
+    EQ_INT(t.batch, d.c);
+    sched_free(d.s);
 }
 
 TEST(suspects_use_idle_upstreams_side_by_side)
