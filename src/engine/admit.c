@@ -131,6 +131,40 @@ static void publish(struct live *l)
     board_set(l->engine->board, &l->id, &entry);
 }
 
+/* The file is good, but there is no room for its lines. */
+static char *queue_full(const struct live *l, uint32_t max, uint64_t used)
+{
+    struct intake_errors *errors = intake_errors_new();
+    char text[400], *json;
+
+    CHECK(
+        str_fmt(text, sizeof text,
+                "Enqueued request limit reached for project '%s'. Limit: %u enqueued "
+                "requests, of which %llu are in use; this batch has %u. Please try again "
+                "once some in_progress batches have been completed.",
+                l->rec.project.z, max, (unsigned long long)used, l->items) == RC_OK);
+    intake_errors_add(
+        errors, &(struct intake_fault){.code = "token_limit_exceeded", .message = text});
+    json = intake_errors_json(errors);
+    intake_errors_free(errors);
+    return json;
+}
+
+/* Counts the lines for the project.  *ret_errors: there is no room for them.  RC_AGAIN:
+ * whether there is will be known when the batches of before are recovered. */
+static enum rc take_room(struct live *l, char **ret_errors)
+{
+    struct engine *g = l->engine;
+    uint32_t max = projects_get(g->projects, &l->rec.project)->max_lines;
+    uint64_t used = 0;
+    enum rc rc = board_enter(g->board, &l->rec.project, &l->id, l->items, max, &used);
+
+    if (rc != RC_LIMIT)
+        return rc;
+    *ret_errors = queue_full(l, max, used);
+    return index_remove(g->o.spool, &l->id, &l->task.err);
+}
+
 /* validating, or cancelled before it was validated. */
 static enum rc validate(struct live *l)
 {
@@ -142,6 +176,8 @@ static enum rc validate(struct live *l)
 
     if (rc == RC_OK && !errors)
         rc = scan(l, &result, &errors);
+    if (rc == RC_OK && !errors)
+        rc = take_room(l, &errors);
     if (rc != RC_OK)
         return rc;
     if (errors)
@@ -191,6 +227,20 @@ static enum rc recover(struct live *l)
     return rc;
 }
 
+/* What a try before this one had made; none: nothing. */
+static void start_over(struct live *l)
+{
+    l->engine->o.blobs->ops->close(l->input);
+    l->input = NULL;
+    l->index = index_free(l->index);
+    reslog_close(l->log);
+    l->log = NULL;
+    mem_free(l->done);
+    l->done = NULL;
+    l->items = 0;
+    l->synced = (struct tally){0};
+}
+
 void admit_run(struct pool_job *job)
 {
     struct task *t = CONTAINER_OF(job, struct task, job);
@@ -199,6 +249,7 @@ void admit_run(struct pool_job *job)
 
     t->rc = RC_CANCELLED;
     if (!atomic_load(&l->engine->stopping)) {
+        start_over(l);
         batch_done(&l->rec);
         t->rc = store->ops->batch_get(store->self, NULL, l->id.z, &l->rec, &t->err);
         if (t->rc == RC_OK && l->rec.status == BATCH_VALIDATING)

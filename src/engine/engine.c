@@ -309,6 +309,9 @@ static enum rc recover_batches(struct engine *g, struct err *e)
         if (rc == RC_OK) {
             atomic_fetch_add(&g->pending, 1);
             atomic_fetch_add(&g->recovering, 1);
+            if (found[i].counts.total)
+                board_reserve(g->board, &found[i].project, &found[i].id,
+                              found[i].counts.total);
             post(g, (struct command){.note.kind = NOTE_SUBMIT,
                                      .batch = found[i].id,
                                      .recovery = true});

@@ -7,6 +7,8 @@
 
 /* A disk that is full, or a store that says so, is tried again after: */
 #define FULL_RETRY (5 * USEC_PER_SEC)
+/* A batch that may have no room beside those being recovered asks again after: */
+#define ROOM_RETRY (USEC_PER_SEC / 5)
 
 static void start_job(struct live *l, enum note_kind back, void (*run)(struct pool_job *))
 {
@@ -213,6 +215,10 @@ void phase_resume(struct live *l)
 void phase_admitted(struct live *l, usec_t now)
 {
     l->busy = false;
+    if (l->task.rc == RC_AGAIN) {
+        loop_timer_set(l->engine->loop, &l->again, now + ROOM_RETRY, task_again, l);
+        return;
+    }
     if (task_failed(l, now))
         return;
     if (l->task.rc == RC_AGAIN) { /* too early to say which models there are */
