@@ -70,7 +70,7 @@ static enum rc judge_open(struct call *c, struct apierr *e)
                           "that another site caused. Make a key with 'batchd key add' "
                           "and send it, or serve the page from this address.");
     c->key = (struct id){""};
-    CHECK(id_from(STR(PROJECT_ALWAYS), &c->project) == RC_OK);
+    CHECK(id_from(STR(PROJECT_DEFAULT), &c->project) == RC_OK);
     return RC_OK;
 }
 

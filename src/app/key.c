@@ -6,6 +6,7 @@
 #include "app/setting.h"
 
 #include "base/mem.h"
+#include "core/batch.h"
 #include "store/datadir.h"
 #include "store/keyring.h"
 
@@ -21,7 +22,7 @@ struct key_options {
 
 static const struct option_spec options[] = {
     {0, "project", "NAME", OPTION_TEXT, offsetof(struct key_options, project),
-     "add: the project that the key belongs to; default '" PROJECT_ALWAYS "'."},
+     "add: the project that the key belongs to; default '" PROJECT_DEFAULT "'."},
 };
 
 static const struct command command = {
@@ -181,7 +182,7 @@ static int work(const struct command_line *cl, const struct key_options *o,
     if (rc != RC_OK)
         return options_fail(EXIT_DATA_DIR, &e);
     if (adds)
-        return add_key(dir, cl->args[1], o->project ? o->project : PROJECT_ALWAYS);
+        return add_key(dir, cl->args[1], o->project ? o->project : PROJECT_DEFAULT);
     return cl->n_args == 1 ? list_keys(dir) : revoke_key(dir, cl->args[1]);
 }
 

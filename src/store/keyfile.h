@@ -33,7 +33,6 @@
 #define KEYS_MAX       10000u     /* in force and revoked; each takes 250 bytes at most */
 #define KEYFILE_MAX    (4u << 20) /* bytes */
 #define PROJECT_CAP    49         /* [a-z0-9][a-z0-9_-]{0,47} and its NUL */
-#define PROJECT_ALWAYS "default"
 
 struct key {
     char id[KEY_ID_DIGITS + 1];
