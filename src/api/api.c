@@ -5,6 +5,8 @@
 #include "api/call.h"
 #include "api/files.h"
 #include "api/models.h"
+#include "api/quota.h"
+#include "api/uploads.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
@@ -17,6 +19,10 @@ static const struct route routes[] = {
     {"GET", "/v1/files/{id}", files_get, BODY_NONE},
     {"DELETE", "/v1/files/{id}", files_delete, BODY_NONE},
     {"GET", "/v1/files/{id}/content", files_content, BODY_NONE},
+    {"POST", "/v1/uploads", uploads_create, BODY_JSON},
+    {"POST", "/v1/uploads/{id}/parts", uploads_part, BODY_PART},
+    {"POST", "/v1/uploads/{id}/complete", uploads_complete, BODY_JSON},
+    {"POST", "/v1/uploads/{id}/cancel", uploads_cancel, BODY_NONE},
     {"POST", "/v1/batches", batches_create, BODY_JSON},
     {"GET", "/v1/batches", batches_list, BODY_NONE},
     {"GET", "/v1/batches/{id}", batches_get, BODY_NONE},
@@ -206,16 +212,24 @@ static enum rc feed_form(void *ctx, struct http_request *rq, struct str piece)
 #define FORM_OVERHEAD (64u << 10)
 
 static struct http_body_plan open_form(struct call *c, const struct form_spec *spec,
-                                       uint64_t max_bytes, const char *too_large)
+                                       uint64_t max)
 {
+    uint64_t max_bytes = quota_file_bytes(c, max);
+    bool part = spec == &part_form;
     struct form_opts o = {.spec = spec,
                           .into = &c->file,
                           .blobs = c->api->opts.blobs,
                           .max_bytes = max_bytes,
-                          .too_large = too_large};
+                          .too_large = c->too_large};
+
+    c->too_large_field = part ? "data" : "file";
+    snprintf(c->too_large, sizeof c->too_large,
+             "The %s is larger than %llu bytes, the most that this %s takes.",
+             part ? "part" : "file", (unsigned long long)max_bytes,
+             max_bytes < max ? "project" : "server");
 
     c->form = form_new(&o, http_header(c->rq, "Content-Type"));
-    http_set_too_large(c->rq, too_large);
+    http_set_too_large(c->rq, c->too_large);
     return (struct http_body_plan){.max_bytes = max_bytes + FORM_OVERHEAD,
                                    .sink = feed_form};
 }
@@ -237,7 +251,10 @@ static struct http_body_plan on_open(void *ctx, struct http_request *rq)
     }
     switch (c->route->body) {
     case BODY_FILE:
-        plan = open_form(c, &files_form, c->api->opts.max_file_bytes, c->api->too_large);
+        plan = open_form(c, &files_form, c->api->opts.max_file_bytes);
+        break;
+    case BODY_PART:
+        plan = open_form(c, &part_form, LIMIT_PART_BYTES);
         break;
     case BODY_JSON:
         plan.sink = NULL;
@@ -282,8 +299,8 @@ static void on_error(void *ctx, struct http_request *rq, int status, const char 
 
     if (c && c->refused && status == apierr_status(c->refusal.kind))
         e = c->refusal;
-    else if (message == a->too_large) /* the server hands back what on_open told it */
-        apierr_set(&e, APIERR_FILE_TOO_LARGE, "file", "%s", message);
+    else if (c && message == c->too_large) /* the server hands back what on_open told */
+        apierr_set(&e, APIERR_FILE_TOO_LARGE, c->too_large_field, "%s", message);
     else
         apierr_set(&e, apierr_of_status(status), NULL, "%s", message);
     apierr_put(&e, body);
@@ -310,13 +327,12 @@ struct api *api_new(const struct api_opts *o)
     a->opts = *o;
     if (!a->opts.max_file_bytes)
         a->opts.max_file_bytes = LIMIT_FILE_BYTES;
+    if (!a->opts.max_upload_bytes)
+        a->opts.max_upload_bytes = LIMIT_UPLOAD_BYTES;
     if (!a->opts.min_window)
         a->opts.min_window = 1;
     if (!a->opts.max_window)
         a->opts.max_window = 30 * 86400;
-    snprintf(a->too_large, sizeof a->too_large,
-             "The file is larger than %llu bytes, the most that this server takes.",
-             (unsigned long long)a->opts.max_file_bytes);
     a->started = clock_wall_sec();
     a->counts = counts_new(COUNTOF(routes));
     return a;

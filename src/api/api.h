@@ -14,12 +14,24 @@
 
 struct api;
 
+/* What one project may have; 0: no limit. */
+struct api_quota {
+    uint64_t bytes, files;   /* stored; parts of pending uploads count */
+    uint64_t batches, lines; /* of batches that are not at their end */
+};
+/* Any thread; must not block. */
+typedef void api_quota_fn(void *ctx, const struct id *project, struct api_quota *ret);
+
 struct api_opts {
     struct store *store;
     struct blobs *blobs;
     struct engine *engine;
-    struct keyring *keys;           /* borrowed; NULL: no key is ever asked for */
-    uint64_t max_file_bytes;        /* 0: LIMIT_FILE_BYTES */
+    struct keyring *keys;      /* borrowed; NULL: no key is ever asked for */
+    uint64_t max_file_bytes;   /* 0: LIMIT_FILE_BYTES */
+    uint64_t max_upload_bytes; /* of a file in parts; 0: LIMIT_UPLOAD_BYTES */
+    uint64_t max_total_bytes;  /* of all files of all projects; 0: no limit */
+    api_quota_fn *quota;       /* NULL: no project has a limit */
+    void *quota_ctx;
     int64_t min_window, max_window; /* seconds; 0: 1 s and 30 d */
     int64_t file_expires;       /* default expiry of purpose batch, seconds; 0: never */
     uint64_t max_inline_bytes;  /* body of a create that holds its requests; 0: 16 MiB */

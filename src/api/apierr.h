@@ -34,6 +34,7 @@
     X(SLOW, 408, APIERR_CALLER, "request_timeout", 0)                                    \
     X(CONFLICT, 409, APIERR_CALLER, NULL, 0)                                             \
     X(NO_LENGTH, 411, APIERR_CALLER, "length_required", 0)                               \
+    X(PRECONDITION, 412, APIERR_CALLER, "precondition_failed", 0)                        \
     X(FILE_TOO_LARGE, 413, APIERR_CALLER, "file_too_large", 0)                           \
     X(BODY_TOO_LARGE, 413, APIERR_CALLER, "request_too_large", 0)                        \
     X(URI_TOO_LONG, 414, APIERR_CALLER, "uri_too_long", 0)                               \

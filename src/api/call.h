@@ -21,7 +21,8 @@ struct call;
 enum body_plan {
     BODY_NONE, /* whatever comes is passed over */
     BODY_JSON, /* kept in memory up to LIMIT_API_BODY */
-    BODY_FILE  /* multipart, streamed into a blob */
+    BODY_FILE, /* multipart, streamed into a blob */
+    BODY_PART  /* likewise: of an upload in parts */
 };
 
 struct route {
@@ -34,7 +35,6 @@ struct route {
 
 struct api {
     struct api_opts opts; /* defaults filled in */
-    char too_large[128];  /* tells the limit of a file */
     int64_t started;      /* wall seconds */
     _Atomic(char *)
         refused; /* why nothing new is accepted; NULL: all is well; set once */
@@ -47,11 +47,13 @@ struct call {
     const struct route *route; /* NULL: none matches */
     struct str var;            /* what {id} or {path} stood for; borrows from the path */
     usec_t began;              /* when its handler began: uploads are the client's time */
-    struct form *form;         /* BODY_FILE */
-    struct file_fields file;   /* what the form's small fields said */
-    struct id project;         /* whose objects it may see; set at the head (auth.h) */
-    struct id key;             /* the id of the key shown, for logs; "": none asked for */
-    struct apierr refusal;     /* decided at the head; valid when `refused` */
+    struct form *form;         /* BODY_FILE, BODY_PART */
+    char too_large[128];       /* tells the limit of what the form is for */
+    const char *too_large_field;
+    struct file_fields file; /* what the form's small fields said */
+    struct id project;       /* whose objects it may see; set at the head (auth.h) */
+    struct id key;           /* the id of the key shown, for logs; "": none asked for */
+    struct apierr refusal;   /* decided at the head; valid when `refused` */
     bool refused;
 };
 

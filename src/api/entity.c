@@ -51,10 +51,10 @@ enum range_verdict range_read(struct str header, uint64_t size, uint64_t *ret_of
     return RANGE_PART;
 }
 
-/* --- Tags: RFC 9110 section 13.1.2 ---------------------------------------------------
+/* --- Tags: RFC 9110 sections 13.1.1 and 13.1.2 ---------------------------------------------------
  */
 
-bool etag_listed(struct str header, const char *tag)
+static bool listed(struct str header, const char *tag, bool weakly)
 {
     struct str rest = str_trim(header);
 
@@ -64,12 +64,22 @@ bool etag_listed(struct str header, const char *tag)
                       */
         struct str one = str_trim(str_cut(&rest, ','));
 
-        if (str_starts(one, STR("W/")))
+        if (weakly && str_starts(one, STR("W/")))
             one.p += 2, one.n -= 2;
         if (str_is(one, tag))
             return true;
     }
     return false;
+}
+
+bool etag_listed(struct str header, const char *tag)
+{
+    return listed(header, tag, true);
+}
+
+bool etag_matches(struct str header, const char *tag)
+{
+    return listed(header, tag, false);
 }
 
 /* --- Names: RFC 6266, RFC 8187 -------------------------------------------------------

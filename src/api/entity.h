@@ -22,6 +22,9 @@ enum range_verdict range_read(struct str header, uint64_t size, uint64_t *ret_of
 /* Is tag (with its quotes) named by an If-None-Match header?  Compares weakly. */
 bool etag_listed(struct str header, const char *tag);
 
+/* The same for If-Match, which compares strongly: a weak tag is none of ours. */
+bool etag_matches(struct str header, const char *tag);
+
 /* attachment; filename="..."; filename*=UTF-8''... -- printable ASCII, whatever the name
  * holds. */
 void disposition_put(const char *filename, struct buf *out);

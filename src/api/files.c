@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/files.h"
 #include "api/call.h"
+#include "api/quota.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -140,13 +141,15 @@ static enum rc publish(struct call *c, struct file_rec *f, struct err *why)
 {
     struct store *s = c->api->opts.store;
     struct blobs *b = c->api->opts.blobs;
+    struct file_quota q;
     struct blob_sum sum;
     enum rc rc = form_commit(c->form, &f->id, &sum, why);
 
     if (rc == RC_OK) {
         f->bytes = sum.bytes;
         memcpy(f->sha256, sum.sha256, sizeof f->sha256);
-        rc = s->ops->file_add(s->self, f, NULL, why);
+        quota_of(c, &q);
+        rc = s->ops->file_add(s->self, f, &q, why);
         /* A dead store may have committed the row before it died: then the row needs its
          * bytes, and if it has not, the collection of stray bytes takes them. */
         if (rc == RC_IO || rc == RC_CORRUPT)
@@ -167,6 +170,8 @@ void files_create(struct call *c)
 
     if (rc == RC_OK)
         rc = judge(c, &blob, &fault);
+    if (rc == RC_OK) /* before the bytes are synced for nothing */
+        rc = quota_room(c, blob.bytes, &fault, &why);
     if (rc == RC_INVALID) {
         call_fail(c, &fault);
         return;
@@ -182,6 +187,8 @@ void files_create(struct call *c)
         log_info("file.created", "req=%s file=%s purpose=%s bytes=%llu",
                  http_request_id(c->rq), f.id.z, f.purpose, (unsigned long long)f.bytes);
         reply_file(c, &f);
+    } else if (rc == RC_LIMIT) {
+        quota_refuse(c, &why);
     } else {
         call_fail_rc(c, rc, &why);
     }

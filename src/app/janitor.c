@@ -63,25 +63,46 @@ enum rc janitor_sweep(struct store *store, struct blobs *blobs, size_t *ret_remo
 /* --- Reaping -------------------------------------------------------------------------
  */
 
-enum rc janitor_reap(struct store *store, struct blobs *blobs, int64_t now,
-                     size_t *ret_removed, struct err *e)
+/* file_reap and file_forget, or those of the parts of uploads. */
+struct reaped {
+    enum rc (*find)(void *self, int64_t now, struct id *ret, size_t max, size_t *ret_n,
+                    struct err *e);
+    enum rc (*forget)(void *self, const char *id, struct err *e);
+};
+
+static enum rc reap_kind(struct store *store, struct blobs *blobs, struct reaped kind,
+                         int64_t now, size_t *removed, struct err *e)
 {
     struct id ids[REAP_AT_ONCE];
     size_t n = 0;
     enum rc rc;
 
-    *ret_removed = 0;
     do {
-        rc = store->ops->file_reap(store->self, now, ids, COUNTOF(ids), &n, e);
+        rc = kind.find(store->self, now, ids, COUNTOF(ids), &n, e);
         /* The bytes go first: a row without bytes is found again, bytes without a row
          * would only be found by the next sweep. */
         for (size_t i = 0; i < n && rc == RC_OK; i++) {
             rc = blobs->ops->remove(blobs->self, ids[i].z, e);
             if (rc == RC_OK)
-                rc = store->ops->file_forget(store->self, ids[i].z, e);
-            *ret_removed += rc == RC_OK;
+                rc = kind.forget(store->self, ids[i].z, e);
+            *removed += rc == RC_OK;
         }
     } while (rc == RC_OK && n == COUNTOF(ids));
+    return rc;
+}
+
+enum rc janitor_reap(struct store *store, struct blobs *blobs, int64_t now,
+                     size_t *ret_removed, struct err *e)
+{
+    const struct store_ops *ops = store->ops;
+    enum rc rc;
+
+    *ret_removed = 0;
+    rc = reap_kind(store, blobs, (struct reaped){ops->file_reap, ops->file_forget}, now,
+                   ret_removed, e);
+    if (rc == RC_OK)
+        rc = reap_kind(store, blobs, (struct reaped){ops->upload_reap, ops->part_forget},
+                       now, ret_removed, e);
     return rc;
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * janitor: the housekeeping of a data directory: deletes the bytes of deleted and expired
- * files, warns when the disk gets full, and gives up the directory's reserve when
+ * files and of parts whose upload has ended or expired, warns when the disk gets full, and gives up the directory's reserve when
  * deleting needs it.
  *
  * Owns:    one thread, which may block.
@@ -37,6 +37,7 @@ void janitor_set_disk_warn(struct janitor *j, uint64_t bytes);
 NODISCARD enum rc janitor_sweep(struct store *store, struct blobs *blobs,
                                 size_t *ret_removed, struct err *e);
 
-/* One round over files that were deleted or have expired. */
+/* One round over files that were deleted or have expired, and over the parts of uploads
+ * that were completed, cancelled or have expired. */
 NODISCARD enum rc janitor_reap(struct store *store, struct blobs *blobs, int64_t now,
                                size_t *ret_removed, struct err *e);

@@ -5,6 +5,7 @@
 #include "app/node.h"
 #include "app/options.h"
 #include "app/process.h"
+#include "app/quota.h"
 #include "app/setting.h"
 #include "app/version.h"
 
@@ -103,6 +104,10 @@ static void start_api(struct serve *s)
         .engine = s->node.engine,
         .keys = s->keys,
         .max_file_bytes = c->max_file_size,
+        .max_upload_bytes = c->max_upload_size,
+        .max_total_bytes = c->max_total_size,
+        .quota = quota_of_config,
+        .quota_ctx = &s->config,
         .min_window = c->min_window / USEC_PER_SEC,
         .max_window = c->max_window / USEC_PER_SEC,
         .file_expires = c->input_expires / USEC_PER_SEC,

@@ -60,6 +60,10 @@
 #define LIMIT_MULTIPART_HEAD  (16u << 10)
 #define LIMIT_MULTIPART_PARTS 64
 
+/* An upload in parts: 8 GB, each part 64 MB (API reference, Uploads). */
+#define LIMIT_UPLOAD_BYTES ((uint64_t)8 << 30)
+#define LIMIT_PART_BYTES   (64u << 20)
+
 #define LIMIT_FILENAME 255 /* NAME_MAX; names are data, never paths */
 #define LIMIT_MODEL    256
 /* An upstream's list: the largest public router tells some 400 models in 700 kB. */

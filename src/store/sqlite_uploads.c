@@ -214,13 +214,16 @@ static enum rc check_room(struct conn *c, const struct upload_rec *u,
                        "Upload '%s' has %u parts already, and no upload may have more: "
                        "send larger parts.",
                        u->id.z, UPLOAD_PARTS_MAX);
-    if (p->bytes > u->bytes || bytes > u->bytes - p->bytes)
+    if (p->bytes > u->bytes)
         return err_set(
-            e, RC_LIMIT,
-            "Upload '%s' was made for %llu bytes: it has %llu already, and this "
-            "part has %llu.",
-            u->id.z, (unsigned long long)u->bytes, (unsigned long long)bytes,
-            (unsigned long long)p->bytes);
+            e, RC_LIMIT, "Upload '%s' was made for %llu bytes, and this part has %llu.",
+            u->id.z, (unsigned long long)u->bytes, (unsigned long long)p->bytes);
+    if (u->bytes < UINT64_MAX / UPLOAD_SPARE &&
+        bytes + p->bytes > u->bytes * UPLOAD_SPARE)
+        return err_set(e, RC_LIMIT,
+                       "Upload '%s' was made for %llu bytes and its parts have %llu "
+                       "already: complete it, or cancel it and begin anew.",
+                       u->id.z, (unsigned long long)u->bytes, (unsigned long long)bytes);
     return RC_OK;
 }
 

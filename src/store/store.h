@@ -102,7 +102,10 @@ struct part_rec {
 };
 
 #define UPLOAD_PARTS_MAX 10000u /* of one upload: 8 GiB in parts of 1 MiB, and some */
-#define UPLOAD_KEPT_DAYS 30     /* a row stays so long after its end */
+/* A part whose answer was lost is sent again, by SDKs twice: its parts may have so many
+ * times the bytes of an upload. */
+#define UPLOAD_SPARE     4
+#define UPLOAD_KEPT_DAYS 30 /* a row stays so long after its end */
 
 /* ---- batches ------------------------------------------------------------------------*/
 
@@ -208,8 +211,8 @@ struct store_ops {
     enum rc (*upload_get)(void *self, const struct id *project, const char *id,
                           struct upload_rec *ret, struct err *e);
     /* RC_NOTFOUND: no such upload.  RC_CONFLICT: it is not pending at p->created_at.
-     * RC_LIMIT: too many parts, or more bytes than the upload was made for, or over the
-     * quota.  RC_INVALID: the id is taken. */
+     * RC_LIMIT: too many parts; more bytes than the upload was made for, or than
+     * UPLOAD_SPARE times that with the parts before; or over the quota.  RC_INVALID: the id is taken. */
     enum rc (*part_add)(void *self, const struct id *project, const char *upload,
                         const struct part_rec *p, const struct file_quota *q,
                         struct err *e);

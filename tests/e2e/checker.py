@@ -447,7 +447,7 @@ def read_ledger(path):
             sound = db.execute("PRAGMA integrity_check").fetchall()
             need([tuple(x) for x in sound] == [("ok",)], "I9", f"integrity_check: {sound}")
             return {t: [dict(r) for r in db.execute(f"SELECT * FROM {t}")]
-                    for t in ("files", "batches")}
+                    for t in ("files", "batches", "uploads", "parts")}
         finally:
             db.close()
 
@@ -468,16 +468,20 @@ def check_data_dir(path, watch=None):
     disk = files_on_disk(path)
     rows = {r["id"]: r for r in ledger["files"]}
     live = {r["id"]: r for r in ledger["batches"] if r["status"] not in TERMINAL}
-    for file_id, row in rows.items():
-        if row.get("deleted_at"):
+    parts = {r["id"]: r for r in ledger["parts"]}
+    for file_id, row in {**rows, **parts}.items():
+        if row.get("deleted_at") or row.get("done"):
             continue
-        need(file_id in disk, "I9", f"file {file_id} has a row and no bytes")
+        need(file_id in disk, "I9", f"{file_id} has a row and no bytes")
         with open(disk[file_id], "rb") as f:
             data = f.read()
         need(len(data) == row["bytes"], "I4", f"{file_id}: {len(data)} bytes, row {row['bytes']}")
         need(hashlib.sha256(data).digest() == bytes(row["sha256"]), "I4",
              f"{file_id}: the bytes are not those of its sha256")
-    _check_leftovers(path, disk, rows, live)
+    for upload in ledger["uploads"]:
+        need((upload["status"] == "completed") == bool(upload["file"]), "I9",
+             f"{upload['id']} is {upload['status']} and its file is {upload['file']}")
+    _check_leftovers(path, disk, {**rows, **parts}, live)
     if watch:
         _check_rows(watch, ledger, rows)
 

@@ -432,7 +432,8 @@ static enum rc mem_put_part(struct mem_store *m, const struct upload_rec *u,
             bytes += m->parts[i].rec.bytes;
         }
     }
-    if (n >= UPLOAD_PARTS_MAX || bytes + p->bytes > u->bytes)
+    if (n >= UPLOAD_PARTS_MAX || p->bytes > u->bytes ||
+        bytes + p->bytes > UPLOAD_SPARE * u->bytes)
         return err_set(e, RC_LIMIT, "Upload '%s' was made for %llu bytes.", u->id.z,
                        (unsigned long long)u->bytes);
     rc = mem_quota(m, &u->project, q, 0, p->bytes, e);

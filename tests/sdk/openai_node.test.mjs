@@ -56,6 +56,28 @@ test('a file stream of unknown length', async () => {
   assert.equal(await (await client.files.content(file.id)).text(), lines(2000));
 });
 
+test('an upload in parts', async () => {
+  const text = lines(1000);
+  const bytes = Buffer.from(text);
+  const upload = await client.uploads.create({
+    filename: 'größe.jsonl', purpose: 'batch', bytes: bytes.length, mime_type: 'application/jsonl',
+  });
+  assert.equal(upload.status, 'pending');
+  assert.equal(upload.file, null);
+  const half = bytes.length >> 1;
+  const [second, first] = await Promise.all([bytes.subarray(half), bytes.subarray(0, half)].map(
+    async (x) => client.uploads.parts.create(upload.id, { data: await toFile(x, 'blob') })));
+  assert.equal(first.object, 'upload.part');
+  assert.equal(first.upload_id, upload.id);
+  await assert.rejects(client.uploads.complete(upload.id, { part_ids: [first.id] }), OpenAI.BadRequestError);
+  const done = await client.uploads.complete(upload.id, { part_ids: [first.id, second.id] });
+  assert.equal(done.status, 'completed');
+  assert.equal(done.file.filename, 'größe.jsonl');
+  assert.equal(await (await client.files.content(done.file.id)).text(), text);
+  assert.equal((await ended((await create(done.file.id)).id)).status, 'completed');
+  await assert.rejects(client.uploads.cancel(upload.id), OpenAI.BadRequestError);
+});
+
 test('lists page on their own', async () => {
   const file = await input(lines(1));
   const made = [];

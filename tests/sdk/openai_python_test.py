@@ -2,9 +2,11 @@
 """OpenAI's own Python SDK, unchanged, against batchd: everything it offers for batches."""
 
 import asyncio
+import hashlib
 import io
 import json
 import os
+import pathlib
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
@@ -144,6 +146,56 @@ class Sdk(E2E):
         self.assertEqual((gone.id, gone.deleted, gone.object), (file.id, True, "file"))
         with self.assertRaises(openai.NotFoundError):
             client.files.retrieve(file.id)
+
+    def test_uploads_in_chunks(self):
+        client = self.client()
+        data = chat_lines(2000)
+        done = client.uploads.upload_file_chunked(
+            file=data, filename="in.jsonl", bytes=len(data), purpose="batch",
+            mime_type="application/jsonl", part_size=100_000,
+            md5=hashlib.md5(data).hexdigest())
+        self.assertEqual((done.object, done.status, done.bytes, done.filename, done.purpose),
+                         ("upload", "completed", len(data), "in.jsonl", "batch"))
+        self.assertEqual(done.expires_at - done.created_at, 3600)
+        self.assertEqual((done.file.object, done.file.bytes, done.file.purpose),
+                         ("file", len(data), "batch"))
+        self.assertEqual(client.files.content(done.file.id).read(), data)
+        batch = self.done(client, client.batches.create(
+            input_file_id=done.file.id, endpoint=CHAT, completion_window="24h").id)
+        self.assertEqual((batch.status, batch.request_counts.completed), ("completed", 2000))
+
+    def test_uploads_a_path_in_chunks(self):
+        client = self.client()
+        data = os.urandom(700_001)
+        path = pathlib.Path(self.path("größe.bin", data))
+        done = client.uploads.upload_file_chunked(
+            file=path, purpose="user_data", mime_type="application/octet-stream",
+            part_size=65536)
+        self.assertEqual((done.file.filename, done.file.purpose), ("größe.bin", "user_data"))
+        self.assertEqual(client.files.content(done.file.id).read(), data)
+
+    def test_uploads_step_by_step(self):
+        client = self.client()
+        upload = client.uploads.create(filename="a.txt", purpose="evals", bytes=6,
+                                       mime_type="text/plain")
+        self.assertEqual((upload.status, upload.file), ("pending", None))
+        parts = [client.uploads.parts.create(upload.id, data=x) for x in (b"def", b"abc")]
+        for part in parts:
+            self.assertEqual((part.object, part.upload_id), ("upload.part", upload.id))
+            self.assertTrue(part.id.startswith("part_") and part.created_at)
+        with self.assertRaises(openai.BadRequestError) as got:
+            client.uploads.complete(upload.id, part_ids=[parts[0].id])
+        self.assertEqual(got.exception.param, "part_ids")
+        done = client.uploads.complete(upload.id, part_ids=[parts[1].id, parts[0].id])
+        self.assertEqual(client.files.content(done.file.id).read(), b"abcdef")
+        patient = client.with_options(max_retries=2)
+        with self.assertRaises(openai.BadRequestError):  # at once: a 400 is not retried
+            patient.uploads.cancel(upload.id)
+        upload = client.uploads.create(filename="a.txt", purpose="evals", bytes=6,
+                                       mime_type="text/plain")
+        self.assertEqual(client.uploads.cancel(upload.id).status, "cancelled")
+        with self.assertRaises(openai.NotFoundError):
+            client.uploads.cancel("upload_none")
 
     def test_models(self):
         client = self.client()

@@ -144,6 +144,46 @@ TEST(if_range_sends_the_whole_of_another_file)
     rig_free(r);
 }
 
+TEST(if_match_refuses_what_another_file_would_answer)
+{
+    struct rig *r = rig_new(NULL);
+    struct id id = ten(r, "batch", "a.jsonl");
+    struct reply first = content(r, "GET", &id, ""), re;
+    char header[256];
+
+    tag_line(header, "If-Match: \"x\", ", &first, "\r\nRange: bytes=0-1\r\n");
+    EQ_INT(content(r, "GET", &id, header).status, 206);
+    EQ_INT(content(r, "GET", &id, "If-Match: *\r\n").status, 200);
+    /* It compares strongly, and comes before the others (RFC 9110, 13.1.1, 13.2.2). */
+    tag_line(header, "If-Match: W/", &first, "\r\n");
+    EQ_INT(content(r, "GET", &id, header).status, 412);
+    tag_line(header, "If-Match: \"x\"\r\nIf-None-Match: ", &first, "\r\n");
+    re = content(r, "GET", &id, header);
+    EQ_REFUSED(re, 412, "invalid_request_error", "\"precondition_failed\"", "null");
+    EQ_STR(rig_header(&re, "ETag"), rig_header(&first, "ETag"));
+    re = content(r, "HEAD", &id, header);
+    EQ_INT(re.status, 412);
+    EQ_INT(re.body.n, 0);
+    rig_free(r);
+}
+
+/* Without a modification date they do not count (RFC 9110, 13.1.3 and 13.1.4). */
+TEST(conditions_with_dates_do_not_count)
+{
+    static const char *const rows[] = {
+        "If-Modified-Since: Mon, 23 Nov 2099 00:00:00 GMT\r\n",
+        "If-Unmodified-Since: Mon, 23 Nov 1999 00:00:00 GMT\r\n",
+    };
+    struct rig *r = rig_new(NULL);
+    struct id id = ten(r, "batch", "a.jsonl");
+
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        t_row(rows[i]);
+        EQ_INT(content(r, "GET", &id, rows[i]).status, 200);
+    }
+    rig_free(r);
+}
+
 TEST(head_of_content_tells_the_length_and_sends_nothing)
 {
     struct rig *r = rig_new(NULL);

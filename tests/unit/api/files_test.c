@@ -49,6 +49,26 @@ TEST(bytes_come_back_as_they_were_sent)
     rig_free(r);
 }
 
+TEST(head_of_a_file_tells_the_length_of_its_object)
+{
+    struct rig *r = rig_new(NULL);
+    struct reply re = rig_upload(r, "batch", "in.jsonl", STR("{\"a\":1}\n")), head;
+    struct id id = rig_id(&re);
+    char length[24];
+
+    snprintf(length, sizeof length, "%zu", re.body.n);
+    head = rig_ask(r, "HEAD", rig_path("/v1/files/", &id, ""), "", (struct str){0});
+    EQ_INT(head.status, 200);
+    EQ_INT(head.body.n, 0);
+    EQ_STR(rig_header(&head, "Content-Length"), str_of(length));
+    EQ_STR(rig_header(&head, "Content-Type"), STR("application/json"));
+    OK(rig_header(&head, "x-request-id").n > 4);
+    head = rig_ask(r, "HEAD", "/v1/files/file-none", "", (struct str){0});
+    EQ_INT(head.status, 404);
+    EQ_INT(head.body.n, 0);
+    rig_free(r);
+}
+
 /* In one row each: a part is NAME, filename or NULL, content. */
 struct form_part {
     const char *name, *filename, *content;
