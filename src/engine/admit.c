@@ -263,8 +263,20 @@ void admit_run(struct pool_job *job)
 void expire_run(struct pool_job *job)
 {
     struct task *t = CONTAINER_OF(job, struct task, job);
+    struct live *l = t->live;
+    struct engine *g = l->engine;
+    struct batch row = {0};
 
-    t->rc = live_move(t->live, BATCH_EV_EXPIRE, NULL);
+    /* Nobody is told that a deadline was moved when it is to end by the old one. */
+    pthread_mutex_lock(&g->edit_lock);
+    t->rc = g->o.store->ops->batch_get(g->o.store->self, NULL, l->id.z, &row, &t->err);
+    if (t->rc == RC_OK) {
+        batch_done(&l->rec);
+        l->rec = row;
+        t->rc = row.expires_at > clock_wall_sec() ? RC_AGAIN
+                                                  : live_move(l, BATCH_EV_EXPIRE, NULL);
+    }
+    pthread_mutex_unlock(&g->edit_lock);
     if (t->rc == RC_CONFLICT)
         t->rc = RC_OK; /* somebody closed it first; l->rec says how */
     task_report(t);

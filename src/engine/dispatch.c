@@ -259,11 +259,12 @@ static void write_result(struct engine *g, const struct slot *s, const struct ou
 }
 
 /* A batch that is closing keeps what was answered for good; what failed is accounted for
- * as cancelled or expired when the files are written. */
+ * as cancelled or expired when the files are written.  While a job finds out whether the
+ * batch expires it is not closing yet. */
 static bool keeps(const struct slot *s, enum outcome_class cls)
 {
-    return (s->live->phase == LIVE_RUN && !s->live->busy) || cls == OUTCOME_DONE ||
-           cls == OUTCOME_REFUSED || cls == OUTCOME_OVERSIZE;
+    return s->live->phase == LIVE_RUN || cls == OUTCOME_DONE || cls == OUTCOME_REFUSED ||
+           cls == OUTCOME_OVERSIZE;
 }
 
 static void answered(struct http_call *c)

@@ -45,6 +45,10 @@ static void command_run(struct engine *g, struct command *c, usec_t now)
         l = map_get(g->lives, id_str(&c->batch));
         if (l)
             phase_cancel(l, now);
+    } else if (c->note.kind == NOTE_EDIT) {
+        l = map_get(g->lives, id_str(&c->batch));
+        if (l)
+            phase_edit(l, &c->wishes, now);
     } else {
         on_drain(g, c, now);
     }
@@ -60,6 +64,7 @@ static void receive(void *ctx, struct mail *m)
     switch (n->kind) {
     case NOTE_SUBMIT:
     case NOTE_CANCEL:
+    case NOTE_EDIT:
     case NOTE_DRAIN:
         command_run(g, CONTAINER_OF(n, struct command, note), now);
         break;
@@ -84,11 +89,12 @@ static void drop(void *ctx, struct mail *m)
     struct note *n = CONTAINER_OF(m, struct note, mail);
 
     (void)ctx;
-    if (n->kind == NOTE_SUBMIT || n->kind == NOTE_CANCEL || n->kind == NOTE_DRAIN)
+    if (n->kind == NOTE_SUBMIT || n->kind == NOTE_CANCEL || n->kind == NOTE_EDIT ||
+        n->kind == NOTE_DRAIN)
         mem_free(CONTAINER_OF(n, struct command, note));
 }
 
-static void post(struct engine *g, struct command c)
+void engine_post(struct engine *g, struct command c)
 {
     struct command *mine = mem_new(struct command);
 
@@ -312,9 +318,9 @@ static enum rc recover_batches(struct engine *g, struct err *e)
             if (found[i].counts.total)
                 board_reserve(g->board, &found[i].project, &found[i].id,
                               found[i].counts.total);
-            post(g, (struct command){.note.kind = NOTE_SUBMIT,
-                                     .batch = found[i].id,
-                                     .recovery = true});
+            engine_post(g, (struct command){.note.kind = NOTE_SUBMIT,
+                                            .batch = found[i].id,
+                                            .recovery = true});
         }
         batch_done(&found[i]);
     }
@@ -339,6 +345,8 @@ enum rc engine_new(const struct engine_opts *o, struct engine **ret, struct err 
     list_init(&g->changed);
     /* As a JSON string an answer can grow sixfold; the log takes no more than LIMIT_RESULT. */
     buf_init(&g->line, u64_min(6ul * g->o.max_answer + (1u << 20), LIMIT_RESULT));
+    g->groups = map_new();
+    pthread_mutex_init(&g->edit_lock, NULL);
     pthread_mutex_init(&g->drain_lock, NULL);
     pthread_cond_init(&g->drain_cond, NULL);
     rc = build(g, e);
@@ -364,7 +372,7 @@ enum rc engine_new(const struct engine_opts *o, struct engine **ret, struct err 
 
 void engine_drain(struct engine *g, usec_t grace)
 {
-    post(g, (struct command){.note.kind = NOTE_DRAIN, .grace = grace});
+    engine_post(g, (struct command){.note.kind = NOTE_DRAIN, .grace = grace});
     pthread_mutex_lock(&g->drain_lock);
     while (!g->drained)
         pthread_cond_wait(&g->drain_cond, &g->drain_lock);
@@ -408,6 +416,8 @@ struct engine *engine_free(struct engine *g)
     loop_free(g->loop);
     buf_done(&g->line);
     mem_free(g->by_handle);
+    map_free(g->groups);
+    pthread_mutex_destroy(&g->edit_lock);
     pthread_mutex_destroy(&g->drain_lock);
     pthread_cond_destroy(&g->drain_cond);
     mem_free(g);
@@ -420,13 +430,32 @@ struct engine *engine_free(struct engine *g)
 void engine_submit(struct engine *g, const struct id *batch)
 {
     atomic_fetch_add(&g->pending, 1);
-    post(g, (struct command){.note.kind = NOTE_SUBMIT, .batch = *batch});
+    engine_post(g, (struct command){.note.kind = NOTE_SUBMIT, .batch = *batch});
 }
 
 void engine_cancel(struct engine *g, const struct id *batch)
 {
     board_changed(g->board, batch);
-    post(g, (struct command){.note.kind = NOTE_CANCEL, .batch = *batch});
+    engine_post(g, (struct command){.note.kind = NOTE_CANCEL, .batch = *batch});
+}
+
+enum rc engine_edit(struct engine *g, const struct id *project, const char *id,
+                    const struct batch_edit *edit, struct batch *ret, struct err *e)
+{
+    const struct store *store = g->o.store;
+    enum rc rc;
+
+    pthread_mutex_lock(&g->edit_lock);
+    rc = store->ops->batch_edit(store->self, project, id, edit, clock_wall_sec(), ret, e);
+    if (rc == RC_OK) {
+        board_changed(g->board, &ret->id);
+        engine_post(g, (struct command){.note.kind = NOTE_EDIT,
+                                        .batch = ret->id,
+                                        .wishes = {ret->priority, ret->paused, ret->hold,
+                                                   ret->expires_at}});
+    }
+    pthread_mutex_unlock(&g->edit_lock);
+    return rc;
 }
 
 bool engine_idle(struct engine *g)

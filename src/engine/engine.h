@@ -90,6 +90,15 @@ void engine_submit(struct engine *g,
                    const struct id *batch); /* its row says validating */
 void engine_cancel(struct engine *g,
                    const struct id *batch); /* its row says cancelling */
+/*
+ * Makes the edit in the store and has the engine follow it: priority, pause, hold and
+ * deadline of a batch that is not at its end, whoever has it at the moment; of edits at the
+ * same time the engine keeps the one that the row keeps.  Results and *ret as store's
+ * batch_edit; blocks.
+ */
+NODISCARD enum rc engine_edit(struct engine *g, const struct id *project, const char *id,
+                              const struct batch_edit *edit, struct batch *ret,
+                              struct err *e);
 /* The rules by which the input of a batch is judged, for a check without a batch.  Any
  * thread; valid as long as the engine. */
 struct intake_rules engine_rules(struct engine *g, enum endpoint ep);

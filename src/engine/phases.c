@@ -46,8 +46,9 @@ static void at_deadline(void *ctx, usec_t now)
         return;
     }
     /* Before the job has it: nothing may be sent past the deadline, and the loop must not
-     * look at l->rec while the job moves it. */
-    sched_batch_close(l->engine->sched, l->handle);
+     * look at l->rec while the job moves it.  Not closed: the job may find that the
+     * deadline was moved. */
+    sched_batch_edit(l->engine->sched, l->handle, 0, true, 0, now);
     start_job(l, NOTE_EXPIRED, expire_run);
 }
 
@@ -144,14 +145,61 @@ static void enter_close(struct live *l, usec_t now)
     live_touch(l);
 }
 
+/* A project without a limit needs no group of its own. */
+static uint16_t group_of(struct engine *g, const struct id *project)
+{
+    unsigned max = projects_get(g->projects, project)->max_inflight;
+    uintptr_t group = (uintptr_t)map_get(g->groups, id_str(project));
+
+    if (max == 0 || group)
+        return (uint16_t)group;
+    group = sched_group_add(g->sched, max);
+    map_put(g->groups, id_str(project), (void *)group);
+    return (uint16_t)group;
+}
+
+static usec_t deadline_of(const struct live *l, usec_t now)
+{
+    return now + l->rec.expires_at * USEC_PER_SEC - clock_wall();
+}
+
+/* What the row was changed to while a job had the batch. */
+static void take_wishes(struct live *l)
+{
+    if (!l->edited)
+        return;
+    l->edited = false;
+    l->rec.priority = l->wishes.priority;
+    l->rec.paused = l->wishes.paused;
+    l->rec.hold = l->wishes.hold;
+    l->rec.expires_at = l->wishes.expires_at;
+}
+
+/* The scheduler and the timer follow the record. */
+static void steer(struct live *l, usec_t now)
+{
+    const struct batch *b = &l->rec;
+    bool over;
+
+    take_wishes(l);
+    over =
+        clock_wall_sec() >= b->expires_at; /* nothing goes out until a job has looked */
+    sched_batch_edit(l->engine->sched, l->handle, b->priority, b->paused || over, b->hold,
+                     deadline_of(l, now));
+    arm_deadline(l, now);
+}
+
 static void enter_run(struct live *l, usec_t now)
 {
     struct engine *g = l->engine;
-    struct sched_batch_opts o = {.n_items = l->items,
-                                 .done = l->done,
-                                 .deadline = now + l->rec.expires_at * USEC_PER_SEC -
-                                             clock_wall()};
+    struct sched_batch_opts o = {.n_items = l->items, .done = l->done};
 
+    take_wishes(l);
+    o.priority = l->rec.priority;
+    o.paused = l->rec.paused;
+    o.hold = l->rec.hold;
+    o.deadline = deadline_of(l, now);
+    o.group = group_of(g, &l->rec.project);
     l->phase = LIVE_RUN;
     l->handle = sched_batch_add(g->sched, &o, now);
     l->scheduled = true;
@@ -215,22 +263,20 @@ void phase_resume(struct live *l)
 void phase_admitted(struct live *l, usec_t now)
 {
     l->busy = false;
-    if (l->task.rc == RC_AGAIN) {
-        loop_timer_set(l->engine->loop, &l->again, now + ROOM_RETRY, task_again, l);
-        return;
-    }
     if (task_failed(l, now))
         return;
-    if (l->task.rc == RC_AGAIN) { /* too early to say which models there are */
-        l->held = true;
-        if (roster_ready(l->engine))
-            phase_resume(l);
+    if (l->task.rc ==
+        RC_AGAIN) { /* too early to say which models or what room there is */
+        l->held = !roster_ready(l->engine);
+        if (!l->held)
+            loop_timer_set(l->engine->loop, &l->again, now + ROOM_RETRY, task_again, l);
         return;
     }
     if (l->recovery) {
         l->recovery = false;
         atomic_fetch_sub(&l->engine->recovering, 1);
     }
+    take_wishes(l);
     if (l->cancel_seen && l->rec.status == BATCH_IN_PROGRESS)
         l->rec.status = BATCH_CANCELLING; /* it came right behind the job's own move */
     log_info("batch.admitted", "batch=%s status=%s lines=%u done=%u", l->id.z,
@@ -251,6 +297,16 @@ void phase_expired(struct live *l, usec_t now)
     l->busy = false;
     if (task_failed(l, now))
         return;
+    if (l->cancel_seen && l->rec.status == BATCH_IN_PROGRESS)
+        l->rec.status = BATCH_CANCELLING;
+    if (l->task.rc == RC_AGAIN && l->rec.status == BATCH_IN_PROGRESS) {
+        if (l->scheduled)
+            steer(l, now); /* its deadline was moved in time */
+        else
+            enter_run(l, now);
+        live_touch(l);
+        return;
+    }
     log_info("batch.closing", "batch=%s status=%s inflight=%u", l->id.z,
              batch_status_name(l->rec.status), l->inflight);
     enter_close(l, now);
@@ -269,6 +325,15 @@ void phase_ended(struct live *l, usec_t now)
              batch_status_name(l->rec.status), l->rec.counts.total,
              l->rec.counts.completed, l->rec.counts.failed);
     forget(l);
+}
+
+void phase_edit(struct live *l, const struct wishes *w, usec_t now)
+{
+    l->wishes = *w;
+    l->edited = true;
+    if (l->busy || l->phase != LIVE_RUN)
+        return;
+    steer(l, now);
 }
 
 void phase_cancel(struct live *l, usec_t now)

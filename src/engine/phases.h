@@ -15,3 +15,5 @@ void phase_admitted(struct live *l, usec_t now); /* notes from jobs */
 void phase_expired(struct live *l, usec_t now);
 void phase_ended(struct live *l, usec_t now);
 void phase_cancel(struct live *l, usec_t now); /* its row says cancelling */
+/* Its row says so; at once, or when the job that has it gives it back. */
+void phase_edit(struct live *l, const struct wishes *w, usec_t now);

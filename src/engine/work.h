@@ -43,6 +43,7 @@ enum live_phase { LIVE_ADMIT, LIVE_RUN, LIVE_CLOSE, LIVE_FINISH, LIVE_STUCK };
 enum note_kind {
     NOTE_SUBMIT, /* a batch to admit (API, start) */
     NOTE_CANCEL,
+    NOTE_EDIT,
     NOTE_DRAIN,
     NOTE_ADMITTED,
     NOTE_EXPIRED,
@@ -55,12 +56,21 @@ struct note {
     enum note_kind kind;
 };
 
-/* SUBMIT, CANCEL: on the heap. */
+/* What may be changed of a batch while it runs, as its row says. */
+struct wishes {
+    int priority;
+    bool paused;
+    uint32_t hold;
+    int64_t expires_at;
+};
+
+/* SUBMIT, CANCEL, EDIT, DRAIN: on the heap. */
 struct command {
     struct note note;
     struct id batch;
-    usec_t grace;  /* DRAIN */
-    bool recovery; /* SUBMIT at the start */
+    usec_t grace;         /* DRAIN */
+    bool recovery;        /* SUBMIT at the start */
+    struct wishes wishes; /* EDIT */
 };
 
 /* Work of one kind under way for a live batch: the job, its result and the note back. */
@@ -88,6 +98,8 @@ struct live {
     bool recovery;
     bool cancel_seen; /* a cancel came while a job had it */
     bool held;        /* ADMIT: until the upstreams told their models */
+    bool edited;      /* the row was changed while a job had it: */
+    struct wishes wishes;
     struct task task; /* admit, expire, finish: one at a time */
 
     /* made by admit, used by all */
@@ -156,8 +168,10 @@ struct engine {
     struct catalog *catalog;
     struct upstream *ups[LIMIT_UPSTREAMS];
     struct up_gauge gauges[LIMIT_UPSTREAMS];
-    struct map *lives;       /* by batch id */
-    struct live **by_handle; /* by the scheduler's handle */
+    struct map *lives;         /* by batch id */
+    struct map *groups;        /* the scheduler's group of a project that has a limit */
+    pthread_mutex_t edit_lock; /* rows and notes of edits have one order */
+    struct live **by_handle;   /* by the scheduler's handle */
     uint32_t cap_handles;
     struct list free_slots;
     struct list dirty;
@@ -181,6 +195,8 @@ struct engine {
 
 struct live *live_new(struct engine *g, const struct id *id);
 struct live *live_free(struct live *l); /* nothing of it may be under way */
+/* A command for the loop, from any thread. */
+void engine_post(struct engine *g, struct command c);
 /* The tick will see whether its phase has ended (phases.h). */
 void live_touch(struct live *l);
 /* Its data is damaged (RC_CORRUPT): it is to stand still, the others go on. */

@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What may be changed of a batch while it runs. */
+#include "tests/unit/engine/rig.h"
+
+static void edit(struct rig *r, const struct id *id, const struct batch_edit *e)
+{
+    struct batch b = {0};
+    struct err err;
+
+    EQ_RC(engine_edit(r->engine, NULL, id->z, e, &b, &err), RC_OK);
+    batch_done(&b);
+}
+
+static void pause_it(struct rig *r, const struct id *id, bool paused)
+{
+    edit(r, id, &(struct batch_edit){.has_paused = true, .paused = paused});
+}
+
+static uint32_t done_of(struct rig *r, const struct id *id)
+{
+    struct batch b = view(r, id);
+    uint32_t n = b.counts.completed + b.counts.failed;
+
+    batch_done(&b);
+    return n;
+}
+
+static void wait_done(struct rig *r, const struct id *id, uint32_t n)
+{
+    while (done_of(r, id) < n)
+        usleep(1000);
+}
+
+/* Until two looks 100 ms apart see the same count. */
+static uint32_t wait_still(struct rig *r, const struct id *id)
+{
+    uint32_t was = UINT32_MAX, n = done_of(r, id);
+
+    while (was != n) {
+        was = n;
+        usleep(100000);
+        n = done_of(r, id);
+    }
+    return n;
+}
+
+static const char *const slowly[] = {"--latency", "20ms", NULL};
+
+TEST(a_paused_batch_stands_still_and_goes_on_also_after_a_restart)
+{
+    struct rig r = {.o.max_inflight = 4};
+    char *text = lines(400);
+    struct batch b;
+    struct id id;
+    uint32_t n;
+
+    sim_start(&r, slowly);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    wait_done(&r, &id, 20);
+    pause_it(&r, &id, true);
+    n = wait_still(&r, &id);
+    OK(n >= 20 && n < 400);
+    rig_close(&r);
+    rig_open(&r);
+    EQ_INT(wait_still(&r, &id), n);
+    b = view(&r, &id);
+    EQ_INT(b.status, BATCH_IN_PROGRESS);
+    batch_done(&b);
+    pause_it(&r, &id, false);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    check_lines(&r, &b, 400);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_batch_paused_with_its_last_lines_in_flight_completes)
+{
+    struct rig r = {.o.max_inflight = 8};
+    char *text = lines(8);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, (const char *const[]){"--latency", "300ms", NULL});
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    for (struct engine_live l = {0}; l.counts.total == 0; usleep(1000))
+        (void)engine_live(r.engine, id.z, &l);
+    usleep(50000);
+    pause_it(&r, &id, true);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    check_lines(&r, &b, 8);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_paused_batch_can_be_cancelled)
+{
+    struct rig r = {.o.max_inflight = 4};
+    char *text = lines(100);
+    struct batch b = {0};
+    struct err e;
+    struct id id;
+
+    sim_start(&r, slowly);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    pause_it(&r, &id, true); /* perhaps before it is validated */
+    IGNORE(wait_still(&r, &id));
+    EQ_RC(r.store->ops->batch_move(r.store->self, NULL, id.z, BATCH_EV_CANCEL,
+                                   clock_wall_sec(), NULL, &b, &e),
+          RC_OK);
+    batch_done(&b);
+    engine_cancel(r.engine, &id);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_CANCELLED);
+    check_lines(&r, &b, 100);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+static struct id add_held(struct rig *r, struct id file, uint32_t hold, int priority)
+{
+    struct batch b = {.id = id_make(ID_BATCH),
+                      .input_file = file,
+                      .endpoint = ENDPOINT_CHAT,
+                      .window = "24h",
+                      .created_at = clock_wall_sec(),
+                      .hold = hold,
+                      .priority = priority};
+    struct err e;
+
+    b.expires_at = b.created_at + 86400;
+    EQ_RC(r->store->ops->batch_add(r->store->self, &b, NULL, NULL, &e), RC_OK);
+    engine_submit(r->engine, &b.id);
+    return b.id;
+}
+
+TEST(a_sample_runs_its_lines_waits_and_goes_on)
+{
+    struct rig r = {.o.max_inflight = 4};
+    char *text = lines(50);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, NULL);
+    rig_open(&r);
+    id = add_held(&r, add_file(&r, text), 7, 0);
+    wait_done(&r, &id, 7);
+    EQ_INT(wait_still(&r, &id), 7);
+    rig_close(&r);
+    rig_open(&r);
+    EQ_INT(wait_still(&r, &id), 7);
+    edit(&r, &id, &(struct batch_edit){.has_hold = true});
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    check_lines(&r, &b, 50);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_hold_above_the_last_line_holds_nothing)
+{
+    struct rig r = {0};
+    char *text = lines(50);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, NULL);
+    rig_open(&r);
+    id = add_held(&r, add_file(&r, text), 60, 0);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_higher_priority_overtakes_a_running_batch)
+{
+    struct rig r = {.o.max_inflight = 2};
+    char *text = lines(300), *few = lines(20);
+    struct batch b;
+    struct id low, high;
+
+    sim_start(&r, slowly);
+    rig_open(&r);
+    low = add_held(&r, add_file(&r, text), 0, -5);
+    wait_done(&r, &low, 10);
+    high = add_held(&r, add_file(&r, few), 0, 5);
+    b = wait_end(&r, &high);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    OK(done_of(&r, &low) < 250);
+    batch_done(&b);
+    mem_free(text);
+    mem_free(few);
+    rig_end(&r);
+}
+
+static void edit_deadline(struct rig *r, const struct id *id, int64_t at)
+{
+    edit(r, id,
+         &(struct batch_edit){.has_window = true, .window = "7s", .expires_at = at});
+}
+
+TEST(a_deadline_moved_nearer_expires_the_batch_and_one_moved_away_saves_it)
+{
+    struct rig r = {.o.max_inflight = 1};
+    char *text = lines(60);
+    struct id nearer, away;
+    struct batch b;
+
+    sim_start(&r, (const char *const[]){"--latency", "50ms", NULL});
+    rig_open(&r);
+    nearer = add_batch(&r, add_file(&r, text), 86400);
+    away = add_batch(&r, add_file(&r, text), 2);
+    wait_done(&r, &away, 1);
+    wait_done(&r, &nearer, 1);
+    edit_deadline(&r, &nearer, clock_wall_sec() + 1);
+    edit_deadline(&r, &away, clock_wall_sec() + 3600);
+    b = wait_end(&r, &nearer);
+    EQ_INT(b.status, BATCH_EXPIRED);
+    EQ_Z(b.window, "7s");
+    check_lines(&r, &b, 60);
+    batch_done(&b);
+    b = wait_end(&r, &away);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    check_lines(&r, &b, 60);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
+/* Whoever was told of a longer deadline gets it, whatever the expiry does meanwhile. */
+TEST(a_deadline_moved_at_the_last_moment_counts_or_is_refused)
+{
+    struct rig r = {.o.max_inflight = 64};
+    struct id ids[12];
+    bool moved[12];
+
+    sim_start(&r, NULL);
+    rig_open(&r);
+    for (unsigned i = 0; i < 12; i++) {
+        char *text = lines(3);
+
+        ids[i] = add_batch(&r, add_file(&r, text), 2);
+        pause_it(&r, &ids[i], true);
+        mem_free(text);
+    }
+    while (clock_wall() % USEC_PER_SEC > 900000) /* not across a second */
+        usleep(1000);
+    for (unsigned i = 0; i < 12; i++) {
+        struct batch_edit e = {.has_window = true, .has_paused = true, .window = "1h"};
+        struct batch b = view(&r, &ids[i]);
+        usec_t at = b.expires_at * USEC_PER_SEC + (usec_t)i * 300 - 600;
+        struct err err;
+
+        e.expires_at = b.expires_at + 3600;
+        batch_done(&b);
+        while (clock_wall() < at)
+            ;
+        moved[i] = engine_edit(r.engine, NULL, ids[i].z, &e, &b, &err) == RC_OK;
+        batch_done(&b);
+    }
+    for (unsigned i = 0; i < 12; i++) {
+        struct batch b = wait_end(&r, &ids[i]);
+
+        EQ_INT(b.status, moved[i] ? BATCH_COMPLETED : BATCH_EXPIRED);
+        check_lines(&r, &b, 3);
+        batch_done(&b);
+    }
+    rig_end(&r);
+}
+
+TEST(nothing_of_a_batch_at_its_end_can_be_changed)
+{
+    struct rig r = {0};
+    struct batch_edit edit_of = {.has_paused = true, .paused = true};
+    char *text = lines(2);
+    struct batch b;
+    struct id id;
+    struct err e;
+
+    sim_start(&r, NULL);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    b = wait_end(&r, &id);
+    batch_done(&b);
+    EQ_RC(engine_edit(r.engine, NULL, id.z, &edit_of, &b, &e), RC_CONFLICT);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    batch_done(&b);
+    EQ_RC(engine_edit(r.engine, NULL, "batch_none", &edit_of, &b, &e), RC_NOTFOUND);
+    mem_free(text);
+    rig_end(&r);
+}
