@@ -204,10 +204,19 @@ class CheckerOfDisks(E2E):
         db = sqlite3.connect(os.path.join(path, "ledger.db"))
         db.executescript("CREATE TABLE files (id, bytes, sha256, deleted_at);"
                          "CREATE TABLE batches (id, status);"
+                         "CREATE TABLE uploads (id, status, file);"
+                         "CREATE TABLE parts (id, bytes, sha256, done);"
                          "INSERT INTO batches VALUES ('batch_1', 'completed');"
                          "INSERT INTO batches VALUES ('batch_2', 'in_progress');")
         db.execute("INSERT INTO files VALUES ('file-1aa', 6, ?, NULL)",
                    (hashlib.sha256(data).digest(),))
+        db.execute("INSERT INTO uploads VALUES ('upload_1', 'pending', NULL)")
+        for part, done in (("part_1aa", 0), ("part_2aa", 0), ("part_3aa", 1)):
+            db.execute("INSERT INTO parts VALUES (?, 6, ?, ?)",
+                       (part, hashlib.sha256(data).digest(), done))
+            if not done:
+                shutil.copy(os.path.join(path, "files/aa/file-1aa"),
+                            os.path.join(path, "files/aa", part))
         db.commit()
         db.close()
         return path
@@ -237,6 +246,11 @@ class CheckerOfDisks(E2E):
             ("I9", lambda p: self.put(p, "tmp/half")),
             ("I9", lambda p: self.put(p, "spool/batch_1.000001.log")),
             ("I9", lambda p: self.put(p, "spool/batch_3.idx")),
+            ("I9", lambda p: os.unlink(os.path.join(p, "files/aa/part_2aa"))),
+            ("I4", lambda p: self.put(p, "files/aa/part_1aa")),
+            ("I9", lambda p: self.put(p, "files/aa/part_4aa")),
+            ("I9", lambda p: self.change(p, "UPDATE uploads SET status = 'completed'")),
+            ("I9", lambda p: self.change(p, "UPDATE uploads SET file = 'file-1aa'")),
         ]
         for invariant, broken in breaks:
             path = self.directory()

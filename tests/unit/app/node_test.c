@@ -56,6 +56,26 @@ static void put_row(const char *id, int64_t expires)
     file_rec_done(&f);
 }
 
+/* An upload that was made at 100 and ends at `expires`, with one part. */
+static void put_part(const char *upload, const char *part, int64_t expires)
+{
+    const struct store_ops *ops = node.store->ops;
+    struct upload_rec u = {.project = {PROJECT_DEFAULT},
+                           .purpose = "evals",
+                           .bytes = 5,
+                           .created_at = 100,
+                           .expires_at = expires};
+    struct part_rec p = {.bytes = 5, .created_at = 100};
+
+    EQ_RC(id_from(str_of(upload), &u.id), RC_OK);
+    EQ_RC(id_from(str_of(part), &p.id), RC_OK);
+    u.filename = mem_dup("x", 1);
+    EQ_RC(ops->upload_add(node.store->self, &u, &e), RC_OK);
+    upload_rec_done(&u);
+    put_blob(part);
+    EQ_RC(ops->part_add(node.store->self, NULL, upload, &p, NULL, &e), RC_OK);
+}
+
 static bool has_blob(const char *id)
 {
     struct blob *b = NULL;
@@ -119,6 +139,8 @@ static void leave_strays(void)
     put_blob("file-kept");
     put_row("file-kept", 0);
     put_blob("file-stray");
+    put_part("upload_1", "part_kept", INT64_MAX);
+    put_blob("part_stray");
     put_blob("file-gone"); /* deleted for clients: a row all the same */
     put_row("file-gone", 0);
     EQ_RC(node.store->ops->file_delete(node.store->self, NULL, "file-gone", 5, &e),
@@ -132,6 +154,8 @@ TEST(after_a_crash_bytes_without_a_row_are_swept_and_nothing_else)
     open_node();
     OK(has_blob("file-kept"));
     OK(!has_blob("file-stray"));
+    OK(has_blob("part_kept"));
+    OK(!has_blob("part_stray"));
     OK(has_blob("file-gone"));
     OK(!has_blob("file-mine"));
     OK(access("mine.jsonl", R_OK) == 0);
@@ -161,6 +185,30 @@ TEST(reaping_takes_deleted_and_expired_files_and_leaves_the_rest)
     OK(has_blob("file-forever") && has_row("file-forever"));
     EQ_RC(janitor_reap(node.store, node.blobs, 200, &removed, &e), RC_OK);
     EQ_INT(removed, 0);
+    close_node();
+}
+
+TEST(reaping_takes_the_parts_of_uploads_that_ended_or_whose_time_is_over)
+{
+    const struct store_ops *ops;
+    size_t removed;
+
+    open_node();
+    ops = node.store->ops;
+    put_part("upload_old", "part_old", 150);
+    put_part("upload_new", "part_new", 250);
+    put_part("upload_cancelled", "part_cancelled", 250);
+    EQ_RC(ops->upload_move(node.store->self, NULL, "upload_cancelled", UPLOAD_CANCELLED,
+                           120, NULL, NULL, NULL, &e),
+          RC_OK);
+    EQ_RC(janitor_reap(node.store, node.blobs, 149, &removed, &e), RC_OK);
+    EQ_INT(removed, 1);
+    OK(!has_blob("part_cancelled") && !has_row("part_cancelled"));
+    OK(has_blob("part_old") && has_row("part_old"));
+    EQ_RC(janitor_reap(node.store, node.blobs, 150, &removed, &e), RC_OK);
+    EQ_INT(removed, 1);
+    OK(!has_blob("part_old") && !has_row("part_old"));
+    OK(has_blob("part_new") && has_row("part_new"));
     close_node();
 }
 
