@@ -3,9 +3,11 @@
 #include "api/auth.h"
 #include "api/batches.h"
 #include "api/call.h"
+#include "api/events.h"
 #include "api/files.h"
 #include "api/models.h"
 #include "api/quota.h"
+#include "api/results.h"
 #include "api/uploads.h"
 #include "base/limits.h"
 #include "base/mem.h"
@@ -27,6 +29,8 @@ static const struct route routes[] = {
     {"GET", "/v1/batches", batches_list, BODY_NONE},
     {"GET", "/v1/batches/{id}", batches_get, BODY_NONE},
     {"POST", "/v1/batches/{id}/cancel", batches_cancel, BODY_NONE},
+    {"GET", "/v1/batches/{id}/results", results_get, BODY_NONE},
+    {"GET", "/v1/batches/{id}/events", events_get, BODY_NONE},
     {"GET", "/v1/models", models_list, BODY_NONE},
     {"GET", "/v1/models/{path}", models_get, BODY_NONE},
     {"GET", "/healthz", admin_healthz, BODY_NONE},

@@ -22,7 +22,7 @@ static void not_found(struct call *c)
                  APIERR_SHOW(c->var));
 }
 
-static void fail(struct call *c, enum rc rc, const struct err *e)
+void batches_fail(struct call *c, enum rc rc, const struct err *e)
 {
     if (rc == RC_NOTFOUND)
         not_found(c);
@@ -116,7 +116,7 @@ void batches_get(struct call *c)
     if (rc == RC_OK)
         reply_batch(c, &b);
     else
-        fail(c, rc, &e);
+        batches_fail(c, rc, &e);
     batch_done(&b);
 }
 
@@ -193,7 +193,7 @@ void batches_cancel(struct call *c)
         engine_cancel(c->api->opts.engine, &id);
         reply_cancelled(c, &b);
     } else if (rc != RC_CONFLICT) {
-        fail(c, rc, &e);
+        batches_fail(c, rc, &e);
     } else if (b.status == BATCH_CANCELLING || b.status == BATCH_CANCELLED) {
         reply_cancelled(c, &b);
     } else {

@@ -7,9 +7,14 @@
  */
 #pragma once
 
+#include "base/err.h"
+
 struct call;
 
 void batches_create(struct call *c);
 void batches_list(struct call *c);
 void batches_get(struct call *c);
 void batches_cancel(struct call *c);
+
+/* Answers for a call on one batch that came to nothing: 404 for RC_NOTFOUND. */
+void batches_fail(struct call *c, enum rc rc, const struct err *e);

@@ -57,6 +57,13 @@ void call_reply_fd(struct call *c, int status, const char *content_type, int fd,
     http_reply_fd(c->rq, status, content_type, fd, off, n);
 }
 
+void call_reply_stream(struct call *c, const char *content_type, http_pull_fn *pull,
+                       http_release_fn *release, void *ctx)
+{
+    put_headers(c, 200);
+    http_reply_stream(c->rq, 200, content_type, pull, release, ctx);
+}
+
 void call_fail(struct call *c, const struct apierr *e)
 {
     unsigned retry_after = apierr_retry_after(e->kind);

@@ -65,6 +65,9 @@ void call_reply(struct call *c, int status, const char *content_type, struct buf
 void call_reply_json(struct call *c, struct buf *body); /* 200 */
 void call_reply_fd(struct call *c, int status, const char *content_type, int fd,
                    uint64_t off, uint64_t n);
+/* 200; as http_reply_stream: takes ctx, which borrows nothing from the call. */
+void call_reply_stream(struct call *c, const char *content_type, http_pull_fn *pull,
+                       http_release_fn *release, void *ctx);
 void call_fail(struct call *c, const struct apierr *e);
 PRINTF_FMT(4, 5)
 void call_fail_as(struct call *c, enum apierr_kind kind, const char *param,

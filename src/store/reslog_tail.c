@@ -135,6 +135,8 @@ static enum rc open_segment(struct reslog_tail *t, uint32_t last, struct err *e)
         rc = reslog_segment_path(t->spool, &t->batch, t->segment, path, e);
         if (rc == RC_OK)
             rc = fs_open(path, O_RDONLY, 0, &t->fd, e);
+        if (rc == RC_NOTFOUND && last == UINT32_MAX)
+            return RC_CANCELLED;
         if (rc == RC_NOTFOUND) /* a lost one is passed over, as recovery does */
             t->segment++;
     }
@@ -301,6 +303,7 @@ enum rc reslog_tail_read(struct reslog_tail *t, char *dst, size_t n, struct err 
 
         if (rc != RC_OK)
             return rc;
+        CHECK(p);
         memcpy(dst, p, got);
         dst += got;
         n -= got;

@@ -20,6 +20,9 @@
 
 struct reslog_tail;
 
+/* As a mark: all that is left of the log of a batch that has ended. */
+#define RESLOG_ALL ((struct reslog_mark){UINT32_MAX, 0})
+
 struct reslog_tail_rec {
     uint32_t item;
     uint32_t length; /* of its line, with the line feed */

@@ -25,7 +25,28 @@ struct engine {
     atomic_int submits, cancels;
     struct id last; /* submitted or cancelled */
     bool recovering;
+    atomic_ullong changes;
+    struct engine_log log; /* of every batch, unless its spool is NULL */
 };
+
+uint64_t engine_changes(struct engine *g, const char *id)
+{
+    (void)id;
+    return atomic_load(&g->changes);
+}
+
+bool engine_log(struct engine *g, const char *id, struct engine_log *ret)
+{
+    (void)id;
+    *ret = g->log;
+    return ret->spool != NULL;
+}
+
+bool engine_live(struct engine *g, const char *id, struct engine_live *ret)
+{
+    (void)g, (void)id, (void)ret;
+    return false;
+}
 
 void engine_submit(struct engine *g, const struct id *batch)
 {

@@ -258,13 +258,16 @@ TEST(damage_is_passed_over_in_head_record_and_segment)
 TEST(a_segment_that_is_open_can_be_read_to_its_end_after_the_log_was_deleted)
 {
     struct reslog *l = create(100000);
-    struct reslog_tail *first = tail(), *last = tail(), *none = tail();
+    struct reslog_tail *first = tail(), *last = tail(), *none = tail(), *some = tail();
     struct reslog_tail_rec r;
     struct reslog_mark end;
     uint32_t n = 1;
 
-    for (uint32_t i = 0; i < 300; i += 10)
+    for (uint32_t i = 0; i < 300; i += 10) {
         append_some(l, i, i + 10);
+        if (i == 10)
+            expect(some, reslog_mark(l), 0, 20);
+    }
     end = reslog_mark(l);
     EQ_RC(next(first, end, &r), RC_OK);
     for (uint32_t i = 0; i < 299; i++)
@@ -275,6 +278,9 @@ TEST(a_segment_that_is_open_can_be_read_to_its_end_after_the_log_was_deleted)
         check(first, &r, 4096);
         n++;
     }
+    EQ_RC(next(some, RESLOG_ALL, &r), RC_OK); /* beyond its mark */
+    EQ_INT(r.item, 20);
+    EQ_RC(next(none, RESLOG_ALL, &r), RC_CANCELLED);
     OK(n > 20 && n < 200);
     EQ_RC(next(first, end, &r), RC_CANCELLED);
     EQ_RC(next(first, end, &r), RC_CANCELLED); /* and stays so */
@@ -285,6 +291,7 @@ TEST(a_segment_that_is_open_can_be_read_to_its_end_after_the_log_was_deleted)
     reslog_tail_free(first);
     reslog_tail_free(last);
     reslog_tail_free(none);
+    reslog_tail_free(some);
 }
 
 TEST(a_log_of_another_batch_is_refused)
