@@ -22,6 +22,7 @@
     X(STREAM, "streaming_unsupported")                                                   \
     X(MODEL_UNKNOWN, "model_not_found")                                                  \
     X(MODEL_MISMATCH, "mismatched_model")                                                \
+    X(MODELS, "too_many_models")                                                         \
     X(TOO_LONG, "line_too_long")                                                         \
     X(CUSTOM_ID, "invalid_custom_id")
 

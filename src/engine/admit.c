@@ -7,6 +7,7 @@
  */
 #include "engine/intake.h"
 #include "engine/jobs.h"
+#include "engine/queues.h"
 #include "engine/roster.h"
 #include "json/json.h"
 
@@ -165,12 +166,40 @@ static enum rc take_room(struct live *l, char **ret_errors)
     return index_remove(g->o.spool, &l->id, &l->task.err);
 }
 
+/* The index is there: all that a batch needs to run.  On the board before the row says
+ * that it does: see board.h. */
+static enum rc begin(struct live *l, const char *model)
+{
+    enum rc rc = queues_find(l, model);
+
+    if (rc == RC_OK)
+        rc = open_log(l);
+    if (rc == RC_OK)
+        publish(l);
+    return rc;
+}
+
+/* model: NULL: its lines name several; "": they name none. */
+static enum rc go_live(struct live *l, const char *model)
+{
+    struct batch_counts counts = {.total = l->items};
+    struct batch_change change = {.counts = &counts};
+    enum rc rc = begin(l, model);
+
+    if (rc != RC_OK)
+        return rc;
+    if (model && model[0])
+        change.model = model;
+    rc = live_move(l, BATCH_EV_VALID, &change);
+    if (rc == RC_NOTFOUND || rc == RC_IO || rc == RC_CORRUPT || rc == RC_NOSPACE)
+        board_remove(l->engine->board, &l->id);
+    return rc == RC_CONFLICT ? RC_OK : rc;
+}
+
 /* validating, or cancelled before it was validated. */
 static enum rc validate(struct live *l)
 {
     struct intake_result result = {0};
-    struct batch_change change = {0};
-    struct batch_counts counts = {0};
     char *errors = NULL;
     enum rc rc = open_input(l, &errors);
 
@@ -182,18 +211,7 @@ static enum rc validate(struct live *l)
         return rc;
     if (errors)
         return refuse(l, errors);
-    rc = open_log(l);
-    if (rc != RC_OK)
-        return rc;
-    /* On the board first: see board.h. */
-    publish(l);
-    counts.total = l->items;
-    change.counts = &counts;
-    change.model = result.model[0] ? result.model : NULL;
-    rc = live_move(l, BATCH_EV_VALID, &change);
-    if (rc == RC_NOTFOUND || rc == RC_IO || rc == RC_CORRUPT || rc == RC_NOSPACE)
-        board_remove(l->engine->board, &l->id);
-    return rc == RC_CONFLICT ? RC_OK : rc;
+    return go_live(l, result.several ? NULL : result.model);
 }
 
 /* in_progress, finalizing or cancelling: the index and the log lie in the spool; what is
@@ -221,10 +239,7 @@ static enum rc recover(struct live *l)
                        "the input file '%s' of batch '%s' was valid once and is not now",
                        l->rec.input_file.z, l->id.z);
     }
-    rc = open_log(l);
-    if (rc == RC_OK)
-        publish(l);
-    return rc;
+    return begin(l, l->rec.model);
 }
 
 /* What a try before this one had made; none: nothing. */

@@ -6,6 +6,7 @@
 #include "engine/dispatch.h"
 #include "core/line.h"
 #include "engine/journal.h"
+#include "engine/queues.h"
 
 /* Lines go out in file order, so one read serves many of them. */
 #define WINDOW (256u << 10)
@@ -109,9 +110,39 @@ static enum rc slot_read(struct slot *s, const struct index_entry *entry, struct
     return rc;
 }
 
+/* Puts `name`, a JSON string, in the place of the model that the line names; all other
+ * bytes of it stay. */
+static enum rc slot_rename(struct slot *s, struct str name, struct index_entry *entry,
+                           struct err *e)
+{
+    struct line line;
+    size_t at, behind, n;
+
+    line_reread((struct str){s->line, s->n}, &line);
+    if (!line.model.p)
+        return RC_OK; /* a line may name none beside those that name the alias */
+    at = (size_t)(line.model.p - s->line);
+    behind = at + line.model.n;
+    n = s->n - line.model.n + name.n;
+    if (n > s->cap) {
+        char *more = mem_resize(s->line, n);
+
+        if (!more)
+            return err_set(e, RC_NOMEM, "no memory for a line");
+        s->line = more;
+        s->cap = n;
+    }
+    memmove(s->line + at + name.n, s->line + behind, s->n - behind);
+    memcpy(s->line + at, name.p, name.n);
+    entry->body_len = (uint32_t)(entry->body_len - line.model.n + name.n);
+    s->n = n;
+    return RC_OK;
+}
+
 static void send_line(struct engine *g, const struct sched_ticket *t)
 {
-    struct live *l = g->by_handle[t->batch];
+    const struct queue *q = g->by_handle[t->batch];
+    struct live *l = q->live;
     struct index_entry entry = index_get(l->index, t->item);
     struct slot *s = slot_take(g);
     struct http_call *c = &s->call;
@@ -124,6 +155,8 @@ static void send_line(struct engine *g, const struct sched_ticket *t)
     l->inflight++;
     atomic_fetch_add_explicit(&g->stats.inflight, 1, memory_order_relaxed);
     rc = slot_read(s, &entry, &e);
+    if (rc == RC_OK && q->stands_for)
+        rc = slot_rename(s, str_of(q->stands_for), &entry, &e);
     if (rc != RC_OK) {
         if (rc == RC_CORRUPT)
             live_sicken(l, &e);

@@ -2,6 +2,7 @@
 #include "engine/intake.h"
 #include "json/json.h"
 #include "base/id.h"
+#include "base/map.h"
 #include "base/mem.h"
 
 #include <stdarg.h>
@@ -46,6 +47,8 @@ struct scan {
     struct seen seen;
     struct buf model; /* unescaped: the one judged last */
     bool model_judged, model_good;
+    struct map *models; /* with many_models: those seen */
+    bool too_many;      /* of them: told once */
 };
 
 #define HASH_MASK ((UINT64_C(1) << 48) - 1)
@@ -236,6 +239,26 @@ static bool model_good(struct scan *s, struct str raw)
     return s->model_good;
 }
 
+/* One more model: it is s->model.  Each is a queue of its own, so their number ends. */
+static bool add_model(struct scan *s, uint32_t number)
+{
+    struct str name = buf_peek(&s->model);
+
+    s->out.several = true;
+    if (map_get(s->models, name))
+        return true;
+    if (map_len(s->models) < LIMIT_BATCH_MODELS) {
+        map_put(s->models, name, s);
+        return true;
+    }
+    if (!s->too_many)
+        tell_fmt(s, number, line_fault_code(LINE_MODELS), "body.model",
+                 "This file names more than %u models; split it into several batches.",
+                 LIMIT_BATCH_MODELS);
+    s->too_many = true;
+    return false;
+}
+
 static bool check_model(struct scan *s, uint32_t number, struct str raw)
 {
     char quote[128];
@@ -250,10 +273,11 @@ static bool check_model(struct scan *s, uint32_t number, struct str raw)
     }
     if (!s->out.model[0]) {
         memcpy(s->out.model, s->model.p, s->model.n); /* at most LIMIT_MODEL */
+        map_put(s->models, buf_peek(&s->model), s);
         return true;
     }
     if (s->rules.many_models)
-        return true;
+        return add_model(s, number);
     tell_fmt(s, number, line_fault_code(LINE_MODEL_MISMATCH), "body.model",
              "The model '%s' for this request does not match the rest of the batch. Each "
              "batch must contain requests for a single model.",
@@ -410,6 +434,7 @@ enum rc intake_scan(jsonl_read_fn *read, void *read_ctx, uint64_t size,
 
     s.out.endpoint = rules->any_endpoint ? ENDPOINT_COUNT : rules->endpoint;
     buf_init(&s.model, LIMIT_MODEL);
+    s.models = map_new();
     random_bytes(&s.seen.seed, sizeof s.seen.seed);
     if (size > s.rules.max_bytes)
         tell_fmt(&s, 0, "file_too_large", NULL,
@@ -419,6 +444,7 @@ enum rc intake_scan(jsonl_read_fn *read, void *read_ctx, uint64_t size,
         rc = scan_lines(&s);
     mem_free(s.seen.cells);
     buf_done(&s.model);
+    map_free(s.models);
     if (rc == RC_OK)
         *ret = s.out;
     return rc;

@@ -18,7 +18,9 @@
 struct intake_rules {
     enum endpoint endpoint;
     bool any_endpoint; /* check without --endpoint: the first good line's url rules */
-    bool many_models; /* configured extension; refused by default, as the real API does */
+    bool
+        many_models; /* configured extension, up to LIMIT_BATCH_MODELS; refused by default,
+                         as the real API does */
     uint32_t max_lines;    /* 0: LIMIT_LINES */
     uint32_t max_inputs;   /* embeddings; 0: LIMIT_EMBEDDING_INPUTS */
     uint64_t max_bytes;    /* 0: LIMIT_FILE_BYTES */
@@ -44,6 +46,7 @@ typedef void intake_fault_fn(void *ctx, const struct intake_fault *f);
 struct intake_result {
     uint32_t requests;           /* lines that hold one */
     uint32_t faults;             /* all of them, also those not kept by anyone */
+    bool several;                /* requests name more models than one (many_models) */
     char model[LIMIT_MODEL + 1]; /* unescaped, of the first request that names one that
                                     is known; "" when none does */
     enum endpoint endpoint;      /* that of the rules, or the one found (any_endpoint);

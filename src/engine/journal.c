@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/journal.h"
+#include "engine/queues.h"
 
 /* A commit is due at once at this size: long enough to make a sync worth it. */
 #define COMMIT_BYTES (1u << 20)
@@ -129,8 +130,7 @@ static void publish_counts(struct live *l)
         .inflight = l->inflight,
         .log = reslog_mark(l->log)};
 
-    if (l->scheduled)
-        entry.waiting = sched_batch_waiting(l->engine->sched, l->handle);
+    entry.waiting = queues_waiting(l);
     board_set(l->engine->board, &l->id, &entry);
 }
 

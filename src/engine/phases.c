@@ -3,6 +3,7 @@
 #include "engine/dispatch.h"
 #include "engine/jobs.h"
 #include "engine/journal.h"
+#include "engine/queues.h"
 #include "engine/roster.h"
 
 /* A disk that is full, or a store that says so, is tried again after: */
@@ -48,7 +49,7 @@ static void at_deadline(void *ctx, usec_t now)
     /* Before the job has it: nothing may be sent past the deadline, and the loop must not
      * look at l->rec while the job moves it.  Not closed: the job may find that the
      * deadline was moved. */
-    sched_batch_edit(l->engine->sched, l->handle, 0, true, 0, now);
+    queues_edit(l, 0, true, 0, now);
     start_job(l, NOTE_EXPIRED, expire_run);
 }
 
@@ -78,8 +79,7 @@ static void enter_stuck(struct live *l)
               l->sick.text);
     l->phase = LIVE_STUCK;
     loop_timer_clear(l->engine->loop, &l->deadline);
-    if (l->scheduled)
-        sched_batch_close(l->engine->sched, l->handle);
+    queues_close(l);
     if (l->recovery) { /* its row may be shown: nothing better will be known */
         struct board_entry entry = {.counts = l->rec.counts};
 
@@ -138,8 +138,7 @@ static void enter_close(struct live *l, usec_t now)
 
     l->phase = LIVE_CLOSE;
     loop_timer_clear(g->loop, &l->deadline);
-    if (l->scheduled)
-        sched_batch_close(g->sched, l->handle);
+    queues_close(l);
     if (l->inflight)
         loop_timer_set(g->loop, &l->grace, now + g->o.drain_timeout, grace_over, l);
     live_touch(l);
@@ -184,14 +183,12 @@ static void steer(struct live *l, usec_t now)
     take_wishes(l);
     over =
         clock_wall_sec() >= b->expires_at; /* nothing goes out until a job has looked */
-    sched_batch_edit(l->engine->sched, l->handle, b->priority, b->paused || over, b->hold,
-                     deadline_of(l, now));
+    queues_edit(l, b->priority, b->paused || over, b->hold, deadline_of(l, now));
     arm_deadline(l, now);
 }
 
 static void enter_run(struct live *l, usec_t now)
 {
-    struct engine *g = l->engine;
     struct sched_batch_opts o = {.n_items = l->items, .done = l->done};
 
     take_wishes(l);
@@ -199,20 +196,11 @@ static void enter_run(struct live *l, usec_t now)
     o.paused = l->rec.paused;
     o.hold = l->rec.hold;
     o.deadline = deadline_of(l, now);
-    o.group = group_of(g, &l->rec.project);
+    o.group = group_of(l->engine, &l->rec.project);
     l->phase = LIVE_RUN;
-    l->handle = sched_batch_add(g->sched, &o, now);
-    l->scheduled = true;
+    queues_add(l, &o, now);
     mem_free(l->done);
     l->done = NULL;
-    if (l->handle >= g->cap_handles) {
-        uint32_t cap = l->handle + 64;
-
-        g->by_handle = mem_resize(g->by_handle, cap * sizeof(struct live *));
-        CHECK(g->by_handle);
-        g->cap_handles = cap;
-    }
-    g->by_handle[l->handle] = l;
     arm_deadline(l, now);
     live_touch(l);
 }
@@ -224,9 +212,7 @@ static void enter_finish(struct live *l)
     l->phase = LIVE_FINISH;
     loop_timer_clear(g->loop, &l->deadline);
     loop_timer_clear(g->loop, &l->grace);
-    if (l->scheduled)
-        sched_batch_remove(g->sched, l->handle);
-    l->scheduled = false;
+    queues_remove(l);
     mem_free(l->window);
     l->window = NULL;
     l->window_n = 0;

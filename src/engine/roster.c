@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/roster.h"
 #include "engine/phases.h"
+#include "engine/queues.h"
 
 /* A new batch waits so long for upstreams that have not answered yet. */
 #define READY_WAIT (5 * USEC_PER_SEC)
@@ -140,9 +141,11 @@ void roster_listed(void *ctx, uint16_t up, const struct http_call *call)
     struct engine *g = ctx;
     struct question *q = &g->roster->ups[up];
 
-    if (take(q, call))
+    if (take(q, call)) {
+        queues_follow(g);
         log_info("upstream.models", "upstream=\"%s\" models=%zu",
                  upstream_name(g->ups[up]), catalog_count(g->catalog, up));
+    }
     q->once = true;
     ask_later(q);
     check_ready(g);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "engine/work.h"
+#include "engine/queues.h"
 
 struct live *live_new(struct engine *g, const struct id *id)
 {
@@ -27,6 +27,7 @@ struct live *live_free(struct live *l)
     loop_timer_clear(l->engine->loop, &l->again);
     l->engine->o.blobs->ops->close(l->input);
     index_free(l->index);
+    queues_free(l);
     reslog_block_free(l->block);
     reslog_close(l->log);
     batch_done(&l->rec);

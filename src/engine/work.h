@@ -107,11 +107,13 @@ struct live {
     struct index *index;
     struct reslog *log;
     uint32_t items;
-    uint8_t *done; /* bit i: item i has its result in the log (admit, finish) */
+    uint8_t *done;        /* bit i: item i has its result in the log (admit, finish) */
+    struct queue *queues; /* one for each model (queues.h) */
+    unsigned n_queues;
+    uint8_t *queue_of; /* of each item; NULL: there is one queue */
 
     /* the loop's */
-    bool scheduled; /* the scheduler knows it by handle */
-    uint32_t handle;
+    bool scheduled; /* the scheduler knows its queues by their handles */
     uint32_t inflight;
     struct list calls; /* slots in flight */
     struct loop_timer deadline, grace, again;
@@ -171,7 +173,7 @@ struct engine {
     struct map *lives;         /* by batch id */
     struct map *groups;        /* the scheduler's group of a project that has a limit */
     pthread_mutex_t edit_lock; /* rows and notes of edits have one order */
-    struct live **by_handle;   /* by the scheduler's handle */
+    struct queue **by_handle;  /* by the scheduler's handle */
     uint32_t cap_handles;
     struct list free_slots;
     struct list dirty;

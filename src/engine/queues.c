@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/queues.h"
+#include "core/line.h"
+#include "engine/roster.h"
+#include "json/json.h"
+
+/* Those named, and one of the lines that name none. */
+#define QUEUES_MAX (LIMIT_BATCH_MODELS + 1u)
+
+/* --- Which there are -----------------------------------------------------------------
+ */
+
+static char *json_text(const char *z)
+{
+    struct buf b;
+    char *text;
+
+    buf_init(&b, 6 * LIMIT_MODEL + 3); /* each byte as an escape, and the quotes */
+    (void)json_put_str(&b, str_of(z));
+    text = buf_take(&b, NULL);
+    CHECK(text);
+    return text;
+}
+
+static uint8_t queue_new(struct live *l, struct str model)
+{
+    struct queue *q = &l->queues[l->n_queues];
+    const char *stands_for = catalog_alias(l->engine->catalog, model);
+
+    q->live = l;
+    q->model = mem_dup(model.p, model.n);
+    if (stands_for)
+        q->stands_for = json_text(stands_for);
+    return (uint8_t)l->n_queues++;
+}
+
+/* The queue of a line that names this model (raw, or .p NULL), made when it is new.
+ * false: there are too many, or it is no name. */
+static bool queue_for(struct live *l, struct str raw, uint8_t *which)
+{
+    struct buf name;
+    bool good;
+
+    /* Mostly the one of the line before. */
+    for (unsigned i = 0; i < l->n_queues; i++) {
+        unsigned k = (*which + i) % l->n_queues;
+        const char *model = l->queues[k].model;
+
+        if (raw.p ? json_str_is(raw, str_of(model)) : model[0] == '\0') {
+            *which = (uint8_t)k;
+            return true;
+        }
+    }
+    if (l->n_queues == QUEUES_MAX)
+        return false;
+    buf_init(&name, LIMIT_MODEL);
+    good = !raw.p || (json_unescape(raw, &name) == RC_OK && name.n > 0);
+    if (good)
+        *which = queue_new(l, buf_peek(&name));
+    buf_done(&name);
+    return good;
+}
+
+static enum rc sort_lines(struct live *l)
+{
+    char *text = NULL;
+    size_t cap = 0;
+    uint8_t which = 0;
+    enum rc rc = RC_OK;
+
+    l->queue_of = mem_new_n(uint8_t, (size_t)l->items + 1);
+    for (uint32_t i = 0; i < l->items && rc == RC_OK; i++) {
+        struct index_entry entry = index_get(l->index, i);
+        struct line_error why;
+        struct line line;
+
+        if (atomic_load_explicit(&l->engine->stopping, memory_order_relaxed))
+            rc = RC_CANCELLED;
+        else
+            rc = live_read_line(l, &entry, &text, &cap, &l->task.err);
+        if (rc != RC_OK)
+            break;
+        rc = line_read((struct str){text, entry.length}, l->rec.endpoint, &line, &why);
+        if (rc == RC_INVALID || (rc == RC_OK && !queue_for(l, line.model, &which)))
+            rc = err_set(&l->task.err, RC_CORRUPT,
+                         "line %u of the input file '%s' was good once and is not now",
+                         entry.number, l->rec.input_file.z);
+        l->queue_of[i] = which;
+    }
+    mem_free(text);
+    return rc;
+}
+
+enum rc queues_find(struct live *l, const char *model)
+{
+    enum rc rc;
+
+    queues_free(l); /* of a try before */
+    if (model) {
+        l->queues = mem_new_n(struct queue, 1);
+        (void)queue_new(l, str_of(model));
+        return RC_OK;
+    }
+    l->queues = mem_new_n(struct queue, QUEUES_MAX);
+    rc = sort_lines(l);
+    if (l->n_queues == 0)
+        (void)queue_new(l, STR("")); /* no line: nothing is asked of it */
+    if (l->n_queues == 1) {
+        mem_free(l->queue_of);
+        l->queue_of = NULL;
+    }
+    return rc;
+}
+
+void queues_free(struct live *l)
+{
+    for (unsigned i = 0; i < l->n_queues; i++) {
+        mem_free(l->queues[i].model);
+        mem_free(l->queues[i].stands_for);
+    }
+    mem_free(l->queues);
+    mem_free(l->queue_of);
+    l->queues = NULL;
+    l->queue_of = NULL;
+    l->n_queues = 0;
+}
+
+/* --- In the scheduler ----------------------------------------------------------------
+ */
+
+static struct sched_set upstreams_of(const struct queue *q)
+{
+    struct engine *g = q->live->engine;
+    struct sched_set set = {{0}};
+
+    for (uint16_t i = 0; i < g->o.n_upstreams; i++)
+        if (catalog_serves(g->catalog, i, str_of(q->model)))
+            sched_set_add(&set, i);
+    return set;
+}
+
+static void queue_add(struct queue *q, const struct sched_batch_opts *all,
+                      const uint8_t *done, usec_t now)
+{
+    struct engine *g = q->live->engine;
+    struct sched_set set = upstreams_of(q);
+    struct sched_batch_opts o = *all;
+
+    o.done = done;
+    o.upstreams = &set;
+    q->handle = sched_batch_add(g->sched, &o, now);
+    if (q->handle >= g->cap_handles) {
+        uint32_t cap = q->handle + 64;
+
+        g->by_handle = mem_resize(g->by_handle, cap * sizeof(struct queue *));
+        CHECK(g->by_handle);
+        g->cap_handles = cap;
+    }
+    g->by_handle[q->handle] = q;
+}
+
+/* One pass over the lines for all queues: what is another's is done for each. */
+static void add_several(struct live *l, const struct sched_batch_opts *o, usec_t now)
+{
+    size_t n = ((size_t)l->items + 7) / 8;
+    uint8_t *done = mem_new_n(uint8_t, n * l->n_queues);
+
+    memset(done, 0xff, n * l->n_queues);
+    for (uint32_t i = 0; i < l->items; i++)
+        if (!o->done || !(o->done[i / 8] >> (i % 8) & 1))
+            done[l->queue_of[i] * n + i / 8] &= (uint8_t) ~(1u << (i % 8));
+    for (unsigned k = 0; k < l->n_queues; k++)
+        queue_add(&l->queues[k], o, done + k * n, now);
+    mem_free(done);
+}
+
+void queues_add(struct live *l, const struct sched_batch_opts *o, usec_t now)
+{
+    CHECK(!l->scheduled && l->n_queues > 0);
+    if (l->queue_of)
+        add_several(l, o, now);
+    else
+        queue_add(&l->queues[0], o, o->done, now);
+    l->scheduled = true;
+}
+
+void queues_edit(struct live *l, int priority, bool paused, uint32_t hold,
+                 usec_t deadline)
+{
+    for (unsigned i = 0; l->scheduled && i < l->n_queues; i++)
+        sched_batch_edit(l->engine->sched, l->queues[i].handle, priority, paused, hold,
+                         deadline);
+}
+
+void queues_close(struct live *l)
+{
+    for (unsigned i = 0; l->scheduled && i < l->n_queues; i++)
+        sched_batch_close(l->engine->sched, l->queues[i].handle);
+}
+
+void queues_remove(struct live *l)
+{
+    for (unsigned i = 0; l->scheduled && i < l->n_queues; i++)
+        sched_batch_remove(l->engine->sched, l->queues[i].handle);
+    l->scheduled = false;
+}
+
+uint32_t queues_waiting(const struct live *l)
+{
+    uint32_t waiting = 0;
+
+    for (unsigned i = 0; l->scheduled && i < l->n_queues; i++)
+        waiting += sched_batch_waiting(l->engine->sched, l->queues[i].handle);
+    return waiting;
+}
+
+void queues_follow(struct engine *g)
+{
+    struct live *l;
+    size_t cursor = 0;
+
+    while ((l = map_next(g->lives, &cursor))) {
+        for (unsigned i = 0; l->scheduled && i < l->n_queues; i++) {
+            struct sched_set set = upstreams_of(&l->queues[i]);
+
+            sched_batch_upstreams(g->sched, l->queues[i].handle, &set);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * queues: a live batch as the scheduler has it: one queue for each model that its lines
+ * name, mostly one, so that a model whose servers are busy or away holds up no other.
+ *
+ * A queue's lines go to the upstreams that serve its model, which may change; without any
+ * they wait.  Where the model is an alias, its lines are sent under the name that it
+ * stands for.
+ *
+ * Owns:    live.queues and live.queue_of; engine.by_handle.  Memory: a byte a line for
+ *          batches of several models, nothing for others.
+ * Threads: the engine's loop; queues_find is for the job that has the live batch.
+ */
+#pragma once
+
+#include "engine/work.h"
+
+/* One model of a live batch. */
+struct queue {
+    struct live *live;
+    char *model;      /* as its lines name it, unescaped; "": they name none */
+    char *stands_for; /* a JSON string to send instead; NULL: the model is no alias */
+    uint32_t handle;  /* of the scheduler, while live.scheduled */
+};
+
+/*
+ * Finds the models of l->index's lines: `model` is that of all ("": they name none), or,
+ * when it is NULL, every line is looked at.  RC_CORRUPT: a line that was good once is not
+ * now; l->task.err tells.
+ */
+NODISCARD enum rc queues_find(struct live *l, const char *model);
+void queues_free(struct live *l); /* may run twice */
+
+/* Into the scheduler: as sched_batch_add, but for the upstreams, which are found here. */
+void queues_add(struct live *l, const struct sched_batch_opts *o, usec_t now);
+
+/* These do nothing when the batch is not scheduled; see sched.h for each. */
+void queues_edit(struct live *l, int priority, bool paused, uint32_t hold,
+                 usec_t deadline);
+void queues_close(struct live *l);
+void queues_remove(struct live *l);
+uint32_t queues_waiting(const struct live *l); /* items; 0 when not scheduled */
+
+/* Other upstreams serve other models than before: all live batches follow. */
+void queues_follow(struct engine *g);
