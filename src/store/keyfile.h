@@ -23,16 +23,16 @@
 #include "base/err.h"
 #include "base/id.h"
 
-#define KEYFILE_NAME   "keys"
-#define KEY_PREFIX     "sk-batchd-"
-#define KEY_ID_DIGITS  16 /* public: 64 bits tell keys apart */
-#define KEY_SECRET     64 /* hexadecimal digits of 256 random bits */
-#define KEY_TEXT_CAP   (sizeof KEY_PREFIX + KEY_ID_DIGITS + 1 + KEY_SECRET)
-#define KEY_NAME_CAP   64
-#define KEY_SHA256     32
-#define KEYS_MAX       10000u     /* in force and revoked; each takes 250 bytes at most */
-#define KEYFILE_MAX    (4u << 20) /* bytes */
-#define PROJECT_CAP    49         /* [a-z0-9][a-z0-9_-]{0,47} and its NUL */
+#define KEYFILE_NAME  "keys"
+#define KEY_PREFIX    "sk-batchd-"
+#define KEY_ID_DIGITS 16 /* public: 64 bits tell keys apart */
+#define KEY_SECRET    64 /* hexadecimal digits of 256 random bits */
+#define KEY_TEXT_CAP  (sizeof KEY_PREFIX + KEY_ID_DIGITS + 1 + KEY_SECRET)
+#define KEY_NAME_CAP  64
+#define KEY_SHA256    32
+#define KEYS_MAX      10000u     /* in force and revoked; each takes 250 bytes at most */
+#define KEYFILE_MAX   (4u << 20) /* bytes */
+#define PROJECT_CAP   49         /* [a-z0-9][a-z0-9_-]{0,47} and its NUL */
 
 struct key {
     char id[KEY_ID_DIGITS + 1];
