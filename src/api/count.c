@@ -6,8 +6,8 @@
 
 /* The statuses that this room and the HTTP server answer with; anything else would be
  * counted as 0, which is to be seen in the metrics, not lost. */
-static const int statuses[] = {200, 206, 304, 400, 404, 405, 408, 409, 411,
-                               413, 414, 415, 416, 431, 500, 503, 0};
+static const int statuses[] = {200, 206, 304, 400, 401, 403, 404, 405, 408, 409,
+                               411, 413, 414, 415, 416, 429, 431, 500, 503, 0};
 
 struct counts {
     size_t n_routes;
