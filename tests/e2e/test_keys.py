@@ -168,10 +168,10 @@ class Limits(E2E):
         until("40 lines on disk",
               lambda: daemon.api.get(first)["request_counts"]["completed"] == 40)
         daemon.restart()  # 40 of 80 are done: 60 fit beside the others, 61 do not
-        fits = daemon.api.submit(chat_lines(60))
+        fits = daemon.api.submit(chat_lines(60, 100))
         daemon.api.wait(fits, "in_progress", patient=True)
         over = daemon.api.wait(daemon.api.submit(chat_lines(1)), "failed", patient=True)
         self.assertEqual(over["errors"]["data"][0]["code"], "token_limit_exceeded")
         opened.set()
         self.finished(daemon, first, chat_lines(80))
-        self.finished(daemon, fits, chat_lines(60))
+        self.finished(daemon, fits, chat_lines(60, 100))
