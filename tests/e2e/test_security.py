@@ -667,14 +667,14 @@ def smuggled(canary):
     def case(name, text):
         found.append((name, text.encode("latin-1")))
 
-    for te in ("chunked", "Chunked", "chunked ", " chunked", "\tchunked", "identity", "gzip, chunked",
+    for coding in ("chunked", "Chunked", "chunked ", " chunked", "\tchunked", "identity", "gzip, chunked",
                "chunked, identity", "chunked, chunked", "x", "", "chunked;q=1", '"chunked"'):
-        case(f"TE {te!r} with CL", f"{post}Transfer-Encoding: {te}\r\nContent-Length: 5\r\n\r\n"
+        case(f"coding {coding!r} with CL", f"{post}Transfer-Encoding: {coding}\r\nContent-Length: 5\r\n\r\n"
              f"0\r\n\r\n{hidden}")
-        case(f"CL with TE {te!r}", f"{post}Content-Length: 5\r\nTransfer-Encoding: {te}\r\n\r\n"
+        case(f"CL with coding {coding!r}", f"{post}Content-Length: 5\r\nTransfer-Encoding: {coding}\r\n\r\n"
              f"0\r\n\r\n{hidden}")
-        if te.strip().lower() != "chunked":
-            case(f"TE {te!r} alone", f"{post}Transfer-Encoding: {te}\r\n\r\n0\r\n\r\n{hidden}")
+        if coding.strip().lower() != "chunked":
+            case(f"coding {coding!r} alone", f"{post}Transfer-Encoding: {coding}\r\n\r\n0\r\n\r\n{hidden}")
     for a, b in ((0, n), (n, 0), (5, 5), (n, n), (0, 0)):
         case(f"CL {a} and CL {b}", f"{post}Content-Length: {a}\r\nContent-Length: {b}\r\n\r\n{hidden}")
     for cl in ("+5", "-1", "5,5", "5, 6", "0x5", "5 5", "5;", "", "five", "5.0", "1e1", "٥", "5\t6",
@@ -716,7 +716,7 @@ def smuggled(canary):
         case(name, f"{line}\r\nHost: x\r\n\r\n{hidden}")
     case("no host", f"GET /v1/files HTTP/1.1\r\n\r\n{hidden}")
     case("bare LF everywhere", f"{post}Content-Length: 0\r\n\r\n".replace("\r\n", "\n") + hidden)
-    case("TE in HTTP/1.0", "POST /v1/batches HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    case("coding in HTTP/1.0", "POST /v1/batches HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
          f"0\r\n\r\n{hidden}")
     return found
 
