@@ -2,6 +2,7 @@
 #include "engine/dispatch.h"
 #include "engine/journal.h"
 #include "engine/phases.h"
+#include "engine/progress.h"
 #include "engine/roster.h"
 
 #include <dirent.h>
@@ -68,6 +69,9 @@ static void receive(void *ctx, struct mail *m)
     case NOTE_DRAIN:
         command_run(g, CONTAINER_OF(n, struct command, note), now);
         break;
+    case NOTE_ASK:
+        progress_answer(g, CONTAINER_OF(n, struct inquiry, note), now);
+        break;
     case NOTE_ADMITTED:
         phase_admitted(CONTAINER_OF(n, struct live, task.note), now);
         break;
@@ -83,7 +87,7 @@ static void receive(void *ctx, struct mail *m)
     }
 }
 
-/* Notes that the loop did not get to: only commands own memory. */
+/* Notes that the loop did not get to: commands own memory, who asked waits. */
 static void drop(void *ctx, struct mail *m)
 {
     struct note *n = CONTAINER_OF(m, struct note, mail);
@@ -92,6 +96,8 @@ static void drop(void *ctx, struct mail *m)
     if (n->kind == NOTE_SUBMIT || n->kind == NOTE_CANCEL || n->kind == NOTE_EDIT ||
         n->kind == NOTE_DRAIN)
         mem_free(CONTAINER_OF(n, struct command, note));
+    else if (n->kind == NOTE_ASK)
+        progress_drop(CONTAINER_OF(n, struct inquiry, note));
 }
 
 void engine_post(struct engine *g, struct command c)

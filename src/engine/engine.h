@@ -125,6 +125,20 @@ bool engine_live(struct engine *g, const char *id, struct engine_live *ret);
  */
 uint64_t engine_changes(struct engine *g, const char *id);
 
+/* What a live batch does at this moment. */
+struct engine_progress {
+    uint32_t inflight;
+    uint32_t waiting;  /* lines never sent; those that will not be do not count */
+    uint32_t retrying; /* lines that wait for another try */
+    bool counted;      /* the three are known: it is past its checks */
+    double rate;       /* results a second, as rate.h says; less than 0: not known */
+    int64_t eta;       /* seconds to its last result if all goes on so; -1: not known */
+    char why[512];     /* what it does or waits for: one sentence of UTF-8 */
+};
+/* Asks the engine's loop and waits for its next turn.  false: it has no such batch. */
+bool engine_progress(struct engine *g, const struct id *batch,
+                     struct engine_progress *ret);
+
 /* What may be read of a live batch's results log (store/reslog_tail.h). */
 struct engine_log {
     const char *spool; /* the engine's */

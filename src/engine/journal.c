@@ -168,6 +168,7 @@ void journal_committed(struct live *l, usec_t now)
     l->committing = false;
     l->block = NULL; /* reslog_commit freed it */
     tally_add(&l->synced, &l->cut);
+    rate_add(&l->rate, n, now);
     atomic_fetch_add_explicit(&g->stats.results_ok, l->cut.completed,
                               memory_order_relaxed);
     atomic_fetch_add_explicit(&g->stats.results_error, l->cut.failed,

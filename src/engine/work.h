@@ -27,6 +27,7 @@
 #include "engine/board.h"
 #include "engine/engine.h"
 #include "engine/projects.h"
+#include "engine/rate.h"
 #include "engine/upstream.h"
 #include "io/mailbox.h"
 #include "io/pool.h"
@@ -45,6 +46,7 @@ enum note_kind {
     NOTE_CANCEL,
     NOTE_EDIT,
     NOTE_DRAIN,
+    NOTE_ASK, /* progress.h */
     NOTE_ADMITTED,
     NOTE_EXPIRED,
     NOTE_ENDED,
@@ -117,6 +119,7 @@ struct live {
     uint32_t inflight;
     struct list calls; /* slots in flight */
     struct loop_timer deadline, grace, again;
+    struct rate rate;               /* results on disk */
     struct tally synced, cut, tail; /* on disk; being committed; appended */
     struct reslog_block *block;
     size_t tail_bytes, block_bytes; /* payload in tail and in block */

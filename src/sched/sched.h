@@ -111,6 +111,18 @@ struct sched_up_view {
     uint64_t done, failed; /* calls */
 };
 
+/* What keeps a batch; a moment's view. */
+struct sched_batch_view {
+    uint32_t fresh;    /* never handed out */
+    uint32_t retrying; /* wait for another try */
+    uint32_t ready;    /* of both: below its hold and due; none of a closed batch */
+    usec_t due;        /* when the next of the others is; USEC_INFINITY: there is none */
+    uint32_t suspects; /* wait to be tried with nothing beside them */
+    bool group_full;
+    bool room; /* an upstream of its set would take a line now */
+    struct sched_set upstreams;
+};
+
 struct sched *sched_new(const struct sched_opts *o);
 struct sched *sched_free(struct sched *s); /* accepts NULL, returns NULL */
 
@@ -138,6 +150,12 @@ void sched_pause(struct sched *s, bool paused);
 void sched_batch_remove(struct sched *s, uint32_t batch);
 /* Items neither done nor in flight. */
 uint32_t sched_batch_waiting(const struct sched *s, uint32_t batch);
+
+/* For people who ask: takes time with the lines that wait, not only with this batch's. */
+void sched_batch_view(const struct sched *s, uint32_t batch,
+                      struct sched_batch_view *ret);
+/* Lines of higher priority that could go, now or when one has gone, where it wants to. */
+uint64_t sched_batch_ahead(const struct sched *s, uint32_t batch);
 
 size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t now);
 /* retry_after: microseconds, -1 none. */

@@ -6,6 +6,7 @@
  *   sched_retry.c  lines that wait for another try, and the heap of those not yet due
  *   sched_queue.c  batches: their lanes, rings and turns, and how they are changed
  *   sched.c        tickets: out and back
+ *   sched_view.c   what those are told who ask
  */
 #pragma once
 
@@ -186,6 +187,7 @@ uint32_t retries_pop(struct sched *s, struct retries *q); /* NO_RETRY: empty */
 
 /* sched_queue.c */
 struct batch_queue *queue_of(const struct sched *s, uint32_t batch);
+bool queue_is_done(const struct batch_queue *q, uint32_t item);
 void queue_done_skip(struct batch_queue *q);
 /* A line is due: it goes where the state of its batch wants it. */
 void queue_retry(struct sched *s, uint32_t retry);

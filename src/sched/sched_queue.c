@@ -183,14 +183,14 @@ struct batch_queue *queue_of(const struct sched *s, uint32_t batch)
     return s->batches[batch];
 }
 
-static bool is_done(const struct batch_queue *q, uint32_t item)
+bool queue_is_done(const struct batch_queue *q, uint32_t item)
 {
     return q->done && (q->done[item / 8] >> (item % 8) & 1);
 }
 
 void queue_done_skip(struct batch_queue *q)
 {
-    while (q->cursor < q->n_items && is_done(q, q->cursor))
+    while (q->cursor < q->n_items && queue_is_done(q, q->cursor))
         q->cursor++;
 }
 
@@ -233,7 +233,7 @@ uint32_t sched_batch_add(struct sched *s, const struct sched_batch_opts *o, usec
         q->done = mem_new_n(uint8_t, bytes);
         memcpy(q->done, o->done, bytes);
         for (uint32_t i = 0; i < o->n_items; i++)
-            q->fresh -= is_done(q, i);
+            q->fresh -= queue_is_done(q, i);
     }
     queue_done_skip(q);
     queue_join(s, q);

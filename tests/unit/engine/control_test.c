@@ -124,21 +124,24 @@ TEST(a_paused_batch_can_be_cancelled)
     rig_end(&r);
 }
 
-static struct id add_held(struct rig *r, struct id file, uint32_t hold, int priority)
+static struct id add_as(struct rig *r, struct batch b)
 {
-    struct batch b = {.id = id_make(ID_BATCH),
-                      .input_file = file,
-                      .endpoint = ENDPOINT_CHAT,
-                      .window = "24h",
-                      .created_at = clock_wall_sec(),
-                      .hold = hold,
-                      .priority = priority};
     struct err e;
 
+    b.id = id_make(ID_BATCH);
+    b.endpoint = ENDPOINT_CHAT;
+    b.created_at = clock_wall_sec();
     b.expires_at = b.created_at + 86400;
+    memcpy(b.window, "24h", 4);
     EQ_RC(r->store->ops->batch_add(r->store->self, &b, NULL, NULL, &e), RC_OK);
     engine_submit(r->engine, &b.id);
     return b.id;
+}
+
+static struct id add_held(struct rig *r, struct id file, uint32_t hold, int priority)
+{
+    return add_as(r,
+                  (struct batch){.input_file = file, .hold = hold, .priority = priority});
 }
 
 TEST(a_sample_runs_its_lines_waits_and_goes_on)
@@ -296,6 +299,190 @@ TEST(nothing_of_a_batch_at_its_end_can_be_changed)
     EQ_INT(b.status, BATCH_COMPLETED);
     batch_done(&b);
     EQ_RC(engine_edit(r.engine, NULL, "batch_none", &edit_of, &b, &e), RC_NOTFOUND);
+    mem_free(text);
+    rig_end(&r);
+}
+
+/* --- What it says of itself ---------------------------------------------------------- */
+
+static struct engine_progress ask(struct rig *r, const struct id *id)
+{
+    struct engine_progress p;
+
+    if (!engine_progress(r->engine, id, &p))
+        p = (struct engine_progress){.why = "not live", .rate = -1, .eta = -1};
+    return p;
+}
+
+/* Until it says what holds `text`, or the test's time is over. */
+static struct engine_progress wait_why(struct rig *r, const struct id *id,
+                                       const char *text)
+{
+    struct engine_progress p = ask(r, id);
+    unsigned i = 0;
+
+    for (; !strstr(p.why, text); i++) {
+        if (i == 4000)
+            FAIL("it says \"%s\", not \"%s\"", p.why, text);
+        usleep(2000);
+        p = ask(r, id);
+    }
+    return p;
+}
+
+TEST(a_running_batch_tells_its_figures)
+{
+    struct rig r = {.o.max_inflight = 4};
+    char *text = lines(400);
+    struct engine_progress p;
+    struct id id;
+
+    sim_start(&r, slowly);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    p = wait_why(&r, &id, "results a second");
+    OK(strncmp(p.why, "Running: ", 9) == 0);
+    OK(p.counted && p.inflight <= 4 && p.waiting < 396 && p.retrying == 0);
+    OK(p.rate > 1 && p.rate < 400);
+    OK(p.eta >= 0 && p.eta < 400);
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_batch_says_what_its_owner_made_it_wait_for)
+{
+    struct rig r = {.o.max_inflight = 1};
+    char *text = lines(30);
+    struct engine_progress p;
+    struct id id;
+
+    sim_start(&r, slowly);
+    rig_open(&r);
+    id = add_held(&r, add_file(&r, text), 3, 0);
+    p = wait_why(&r, &id, "Its sample, the first 3 lines, is done");
+    EQ_INT(p.waiting, 27);
+    EQ_INT(p.eta, -1);
+    pause_it(&r, &id, true);
+    edit(&r, &id, &(struct batch_edit){.has_hold = true});
+    p = wait_why(&r, &id, "Paused by its owner. Resume it to go on.");
+    EQ_INT(p.waiting, 27);
+    EQ_INT(p.inflight, 0);
+    pause_it(&r, &id, false);
+    wait_why(&r, &id, "Running: 1 call in flight");
+    wait_why(&r, &id, "not live");
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_batch_says_that_others_go_before_it)
+{
+    struct engine_project project = {.name = "lab", .max_inflight = 1};
+    struct rig r = {.o.max_inflight = 2, .o.projects = &project, .o.n_projects = 1};
+    char *text = lines(100);
+    struct id high, low, first, second, file;
+    struct batch of_lab = {.project = {"lab"}};
+
+    sim_start(&r, slowly);
+    rig_open(&r);
+    file = add_file(&r, text);
+    high = add_held(&r, file, 0, 1);
+    wait_why(&r, &high, "Running: 2 calls");
+    low = add_held(&r, file, 0, 0);
+    wait_why(&r, &low, "It waits behind ");
+    wait_why(&r, &low, " lines of batches with a higher priority.");
+    pause_it(&r, &high, true);
+    pause_it(&r, &low, true);
+    of_lab.input_file = add_file_of(&r, text, "lab");
+    first = add_as(&r, of_lab);
+    wait_why(&r, &first, "; its project may have no more than 1 at a time.");
+    second = add_as(&r, of_lab);
+    wait_why(
+        &r, &second,
+        "The limit of 1 call in flight that its project has is used by the project's "
+        "other batches.");
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_batch_says_what_is_wrong_with_its_upstream)
+{
+    struct rig r = {0};
+    char *text = lines(5);
+    struct engine_progress p;
+    struct id id;
+
+    rig_open(&r); /* none is configured */
+    id = add_batch(&r, add_file(&r, text), 86400);
+    wait_why(&r, &id, "No upstream server is configured.");
+    rig_close(&r);
+    sim_start(&r, NULL);
+    rig_open(&r);
+    wait_why(&r, &id, "not live"); /* done */
+    kill(r.sim, SIGKILL);
+    waitpid(r.sim, NULL, 0);
+    r.sim = 0;
+    id = add_batch(&r, add_file(&r, text), 86400);
+    p = wait_why(&r, &id, " has failed or been unreachable since 2");
+    EQ_INT(p.eta, -1);
+    EQ_INT(p.waiting + p.retrying, 5);
+    rig_close(&r);
+    rig_open(&r); /* an upstream that never was reached */
+    wait_why(&r, &id, " could not be reached yet");
+    rig_end(&r);
+    mem_free(text);
+}
+
+TEST(a_batch_says_that_its_upstream_refuses)
+{
+    struct rig r = {0};
+    char *text = lines(5);
+    struct id id;
+
+    sim_start(&r, (const char *const[]){"--fault", "429=1", "--retry-after", "60", NULL});
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    wait_why(&r, &id,
+             " takes no calls at present (429 or 503); the next one is made in ");
+    rig_end(&r);
+    mem_free(text);
+}
+
+TEST(a_batch_says_that_its_lines_wait_for_another_try)
+{
+    struct rig r = {0};
+    char *text = lines(3);
+    struct id id;
+
+    sim_start(&r, (const char *const[]){"--fault", "500=1", NULL});
+    r.o.max_attempts = 100;
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    r.o.max_attempts = 0;
+    wait_why(&r, &id, "another try; the next is in ");
+    rig_end(&r);
+    mem_free(text);
+}
+
+TEST(a_batch_that_is_cancelled_says_what_is_waited_for)
+{
+    struct rig r = {.o.max_inflight = 2};
+    char *text = lines(20);
+    struct batch b = {0};
+    struct err e;
+    struct id id;
+
+    sim_start(&r, (const char *const[]){"--latency", "700ms", NULL});
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    wait_why(&r, &id, "Running: 2 calls in flight.");
+    EQ_RC(r.store->ops->batch_move(r.store->self, NULL, id.z, BATCH_EV_CANCEL,
+                                   clock_wall_sec(), NULL, &b, &e),
+          RC_OK);
+    batch_done(&b);
+    engine_cancel(r.engine, &id);
+    wait_why(&r, &id,
+             "It is being cancelled: the answers of 2 calls in flight are waited for.");
+    wait_why(&r, &id, "not live");
     mem_free(text);
     rig_end(&r);
 }

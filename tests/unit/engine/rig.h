@@ -104,7 +104,7 @@ static inline void rig_end(struct rig *r)
     EQ_INT(atomic_load(&deaths), 0);
 }
 
-static inline struct id add_file(struct rig *r, const char *text)
+static inline struct id add_file_of(struct rig *r, const char *text, const char *project)
 {
     struct file_rec f = {.id = id_make(ID_FILE), .purpose = "batch", .created_at = 1};
     struct blob_sum sum;
@@ -114,11 +114,17 @@ static inline struct id add_file(struct rig *r, const char *text)
     EQ_RC(r->blobs->ops->put(r->blobs->self, &p, &e), RC_OK);
     EQ_RC(r->blobs->ops->write(p, text, strlen(text), &e), RC_OK);
     EQ_RC(r->blobs->ops->commit(p, f.id.z, &sum, &e), RC_OK);
+    EQ_RC(str_fmt(f.project.z, sizeof f.project.z, "%s", project), RC_OK);
     f.bytes = sum.bytes;
     f.filename = mem_dup("in.jsonl", 8);
     EQ_RC(r->store->ops->file_add(r->store->self, &f, NULL, &e), RC_OK);
     file_rec_done(&f);
     return f.id;
+}
+
+static inline struct id add_file(struct rig *r, const char *text)
+{
+    return add_file_of(r, text, "");
 }
 
 static inline char *lines(unsigned n)
