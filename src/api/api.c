@@ -198,6 +198,26 @@ static void judge_head(struct call *c)
         c->refused = false;
 }
 
+/* Boundaries, part heads and small fields around a file of the greatest size. */
+#define FORM_OVERHEAD (64u << 10)
+
+/* A project that is full is told before it has sent a large file for nothing.  This waits
+ * for the store on a connection thread; so does writing what is received for the disk,
+ * and a file of this size takes more of that. */
+#define ROOM_BYTES (1u << 20)
+
+static void judge_room(struct call *c)
+{
+    struct err why = {0};
+    uint64_t n;
+
+    if (c->route->body != BODY_FILE ||
+        str_u64(http_header(c->rq, "Content-Length"), &n) != RC_OK || n < ROOM_BYTES)
+        return;
+    /* A store that fails is told when the file is there. */
+    c->refused = quota_room(c, n - FORM_OVERHEAD, &c->refusal, &why) == RC_INVALID;
+}
+
 static enum rc pass_over(void *ctx, struct http_request *rq, struct str piece)
 {
     (void)ctx, (void)rq, (void)piece;
@@ -211,9 +231,6 @@ static enum rc feed_form(void *ctx, struct http_request *rq, struct str piece)
     (void)ctx;
     return form_feed(c->form, piece);
 }
-
-/* Boundaries, part heads and small fields around a file of the greatest size. */
-#define FORM_OVERHEAD (64u << 10)
 
 static struct http_body_plan open_form(struct call *c, const struct form_spec *spec,
                                        uint64_t max)
@@ -248,6 +265,8 @@ static struct http_body_plan on_open(void *ctx, struct http_request *rq)
     http_set_user(rq, c);
     find_route(c);
     judge_head(c);
+    if (!c->refused)
+        judge_room(c);
     if (c->refused) {
         /* A small body is passed over and the connection lives; a large one is cut. */
         http_set_over_status(rq, apierr_status(c->refusal.kind));

@@ -18,7 +18,7 @@ void quota_of(const struct call *c, struct file_quota *ret);
 /* The most bytes that one file of the project can ever have. */
 uint64_t quota_file_bytes(const struct call *c, uint64_t max);
 
-/* Is there room for a further file of so many bytes at present?  RC_INVALID: *fault
+/* The store is asked only when there is a quota.  Is there room for a further file of so many bytes at present?  RC_INVALID: *fault
  * tells; others: the store failed, *why tells. */
 NODISCARD enum rc quota_room(const struct call *c, uint64_t bytes, struct apierr *fault,
                              struct err *why);

@@ -728,6 +728,28 @@ TEST(a_project_keeps_to_its_bytes)
     rig_free(r);
 }
 
+/* Nothing but the head is sent. */
+TEST(a_full_project_is_told_at_the_head)
+{
+    struct api_opts o = {.max_total_bytes = 2u << 20};
+    struct rig *r = rig_new(&o);
+    struct reply re;
+    struct buf bytes;
+
+    buf_init(&bytes, 4u << 20);
+    while (bytes.n < (3u << 19))
+        (void)buf_z(&bytes, hundred);
+    EQ_INT(rig_upload(r, "evals", "a", buf_peek(&bytes)).status, 200);
+    re = rig_ask(r, "POST", "/v1/files", FORM_TYPE "Content-Length: 1500000\r\n",
+                 (struct str){0});
+    EQ_REFUSED(re, 400, "invalid_request_error", "null", "null");
+    SAYS(re, "2097152 bytes in all");
+    EQ_INT(r->m->n_blobs, 1);
+    EQ_INT(atomic_load(&r->m->begun), 1);
+    buf_done(&bytes);
+    rig_free(r);
+}
+
 TEST(a_project_keeps_to_its_number_of_files)
 {
     struct api_opts o = {.quota = small_quota};
