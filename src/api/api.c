@@ -11,6 +11,7 @@
 #include "api/uploads.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "io/pool.h"
 
 #include <stdatomic.h>
 #include <stdio.h>
@@ -358,6 +359,8 @@ struct api *api_new(const struct api_opts *o)
         a->opts.max_window = 30 * 86400;
     a->started = clock_wall_sec();
     a->counts = counts_new(COUNTOF(routes));
+    if (pool_new("api-slow", 2, &a->slow, NULL) != RC_OK)
+        a->slow = NULL;
     return a;
 }
 
@@ -366,6 +369,7 @@ struct api *api_free(struct api *a)
     if (!a)
         return NULL;
     mem_free(atomic_load(&a->refused));
+    IGNORE(pool_free(a->slow)); /* always NULL; idle, as all calls are answered */
     counts_free(a->counts);
     mem_free(a);
     return NULL;

@@ -17,6 +17,7 @@
 #include "api/form.h"
 
 struct call;
+struct pool;
 
 enum body_plan {
     BODY_NONE, /* whatever comes is passed over */
@@ -39,6 +40,8 @@ struct api {
     _Atomic(char *)
         refused; /* why nothing new is accepted; NULL: all is well; set once */
     struct counts *counts;
+    struct pool *slow; /* for what takes seconds, so that no worker is held by it; NULL:
+                          it could not be made */
 };
 
 struct call {

@@ -10,7 +10,8 @@ struct blob_put {
 };
 
 struct blob {
-    const struct mem_blob *of;
+    char *p; /* its own: another thread may remove the blob while it is open */
+    size_t n;
     int fd;
 };
 
@@ -84,7 +85,7 @@ static enum rc mem_blob_open(void *self, const char *id, struct blob **ret, stru
     for (size_t i = 0; i < m->n_blobs && !b; i++) {
         if (strcmp(m->blobs[i].id.z, id) == 0) {
             b = mem_new(struct blob);
-            *b = (struct blob){&m->blobs[i], -1};
+            *b = (struct blob){mem_dup(m->blobs[i].p, m->blobs[i].n), m->blobs[i].n, -1};
         }
     }
     pthread_mutex_unlock(&m->lock);
@@ -92,7 +93,7 @@ static enum rc mem_blob_open(void *self, const char *id, struct blob **ret, stru
         return err_set(e, RC_NOTFOUND, "no bytes for %s", id);
     if (!m->no_fd) {
         b->fd = memfd_create("mem-blob", MFD_CLOEXEC);
-        CHECK(b->fd >= 0 && write(b->fd, b->of->p, b->of->n) == (ssize_t)b->of->n);
+        CHECK(b->fd >= 0 && write(b->fd, b->p, b->n) == (ssize_t)b->n);
     }
     *ret = b;
     return RC_OK;
@@ -100,17 +101,17 @@ static enum rc mem_blob_open(void *self, const char *id, struct blob **ret, stru
 
 static uint64_t mem_blob_size(const struct blob *b)
 {
-    return b->of->n;
+    return b->n;
 }
 
 static enum rc mem_blob_pread(struct blob *b, void *dst, size_t n, uint64_t off,
                               size_t *ret_n, struct err *e)
 {
-    size_t left = off < b->of->n ? b->of->n - (size_t)off : 0;
+    size_t left = off < b->n ? b->n - (size_t)off : 0;
 
     (void)e;
     *ret_n = n < left ? n : left;
-    memcpy(dst, b->of->p + off, *ret_n);
+    memcpy(dst, b->p + off, *ret_n);
     return RC_OK;
 }
 
@@ -121,8 +122,11 @@ static int mem_blob_fd(const struct blob *b)
 
 static void mem_blob_close(struct blob *b)
 {
-    if (b && b->fd >= 0)
+    if (!b)
+        return;
+    if (b->fd >= 0)
         close(b->fd);
+    mem_free(b->p);
     mem_free(b);
 }
 

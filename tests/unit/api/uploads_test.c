@@ -516,6 +516,54 @@ TEST(of_completes_at_the_same_time_one_wins_and_all_answer_alike)
     rig_free(r);
 }
 
+static atomic_bool gate_shut;
+
+static enum rc gated_write(struct blob_put *p, const void *data, size_t n, struct err *e)
+{
+    while (atomic_load(&gate_shut))
+        usleep(1000);
+    return mem_write(p, data, n, e);
+}
+
+/* More of them than the server has workers. */
+TEST(long_completes_hold_nobody_up)
+{
+    enum { N = 5, BYTES = 17 << 20 };
+    struct rig *r = rig_new(NULL);
+    struct blob_ops gated = *r->m->blobs_if.ops;
+    char *bytes = mem_alloc(BYTES);
+    struct racer racers[N];
+    pthread_t threads[N];
+
+    gated.write = gated_write;
+    r->m->blobs_if.ops = &gated;
+    for (size_t i = 0; i < N; i++) {
+        struct reply re;
+
+        racers[i] = (struct racer){.r = r, .upload = pending(r, BYTES)};
+        re = send_part(r, &racers[i].upload, (struct str){bytes, BYTES});
+        EQ_INT(re.status, 200);
+        racers[i].part = rig_id(&re);
+    }
+    atomic_store(&gate_shut, true);
+    for (size_t i = 0; i < N; i++)
+        CHECK(pthread_create(&threads[i], NULL, race, &racers[i]) == 0);
+    while (atomic_load(&r->m->puts) == 0) /* one has begun */
+        usleep(1000);
+    for (int i = 0; i < 20; i++)
+        EQ_INT(rig_get(r, "/v1/files").status, 200);
+    EQ_INT(r->m->n_files, 0);
+    atomic_store(&gate_shut, false);
+    for (size_t i = 0; i < N; i++) {
+        pthread_join(threads[i], NULL);
+        EQ_INT(racers[i].status, 200);
+    }
+    EQ_INT(r->m->n_files, N);
+    EQ_INT(r->m->n_blobs, N);
+    mem_free(bytes);
+    rig_free(r);
+}
+
 TEST(a_cancelled_upload_takes_nothing_and_keeps_nothing)
 {
     struct rig *r = rig_new(NULL);
