@@ -14,7 +14,7 @@ struct outbox_call {
     size_t max;
     struct outbox_rec **ret;
     size_t *ret_n;
-    int64_t *ret_time;
+    uint64_t *ret_pending;
 };
 #define OUTBOX_CALL(rq) CONTAINER_OF(rq, struct outbox_call, rq)
 
@@ -37,16 +37,16 @@ static enum rc op_outbox_due(void *self, int64_t now, size_t max, struct outbox_
     return ledger_call(self, &x.rq);
 }
 
-static enum rc do_outbox_next(struct conn *c, struct request *rq)
+static enum rc do_outbox_pending(struct conn *c, struct request *rq)
 {
     const struct outbox_call *x = OUTBOX_CALL(rq);
 
-    return rows_outbox_next(c, x->ret_time, rq->e);
+    return rows_outbox_pending(c, x->ret_pending, rq->e);
 }
 
-static enum rc op_outbox_next(void *self, int64_t *ret, struct err *e)
+static enum rc op_outbox_pending(void *self, uint64_t *ret, struct err *e)
 {
-    struct outbox_call x = {{.fn = do_outbox_next, .e = e}, .ret_time = ret};
+    struct outbox_call x = {{.fn = do_outbox_pending, .e = e}, .ret_pending = ret};
 
     return ledger_call(self, &x.rq);
 }
@@ -106,7 +106,7 @@ static enum rc op_outbox_purge(void *self, int64_t before, struct err *e)
 void sqlite_outbox_ops(struct store_ops *ops)
 {
     ops->outbox_due = op_outbox_due;
-    ops->outbox_next = op_outbox_next;
+    ops->outbox_pending = op_outbox_pending;
     ops->outbox_settle = op_outbox_settle;
     ops->outbox_list = op_outbox_list;
     ops->outbox_purge = op_outbox_purge;

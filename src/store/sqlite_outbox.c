@@ -99,19 +99,13 @@ enum rc rows_outbox_due(struct conn *c, int64_t now, size_t max, struct outbox_r
     return collect(c, st, ret, ret_n, e);
 }
 
-enum rc rows_outbox_next(struct conn *c, int64_t *ret, struct err *e)
+enum rc rows_outbox_pending(struct conn *c, uint64_t *ret, struct err *e)
 {
     sqlite3_stmt *st;
-    enum rc rc;
 
-    TRY(conn_stmt(c,
-                  "SELECT next_at FROM outbox WHERE settled_at IS NULL"
-                  " ORDER BY next_at, seq LIMIT 1",
-                  &st, e));
-    rc = conn_step(c, st, e);
-    if (rc != RC_OK && rc != RC_NOTFOUND)
-        return rc;
-    *ret = rc == RC_OK ? col_int(st, 0) : 0;
+    TRY(conn_stmt(c, "SELECT count(*) FROM outbox WHERE settled_at IS NULL", &st, e));
+    TRY(conn_step(c, st, e));
+    *ret = (uint64_t)col_int(st, 0);
     (void)sqlite3_reset(st); /* OK after a row */
     return RC_OK;
 }
@@ -124,7 +118,7 @@ enum rc rows_outbox_settle(struct conn *c, int64_t seq, const struct outbox_resu
     int changes;
 
     TRY(conn_stmt(c,
-                  "UPDATE outbox SET tries = tries + 1, settled_at = ?2, delivered = ?3,"
+                  "UPDATE outbox SET tries = tries + ?7, settled_at = ?2, delivered = ?3,"
                   " next_at = ?4, status = ?5, error = ?6"
                   " WHERE seq = ?1 AND settled_at IS NULL",
                   &st, e));
@@ -134,6 +128,7 @@ enum rc rows_outbox_settle(struct conn *c, int64_t seq, const struct outbox_resu
     bind_int(st, 4, settled ? r->now : r->next_at);
     bind_int(st, 5, r->status);
     bind_text(st, 6, r->error);
+    bind_int(st, 7, !r->unsent);
     TRY(conn_run(c, st, &changes, e));
     return changes ? RC_OK
                    : err_set(e, RC_NOTFOUND, "event %lld is settled, or was never there",

@@ -92,7 +92,7 @@ NODISCARD enum rc rows_outbox_add(struct conn *c, const struct batch *b,
                                   struct err *e);
 NODISCARD enum rc rows_outbox_due(struct conn *c, int64_t now, size_t max,
                                   struct outbox_rec **ret, size_t *ret_n, struct err *e);
-NODISCARD enum rc rows_outbox_next(struct conn *c, int64_t *ret, struct err *e);
+NODISCARD enum rc rows_outbox_pending(struct conn *c, uint64_t *ret, struct err *e);
 NODISCARD enum rc rows_outbox_settle(struct conn *c, int64_t seq,
                                      const struct outbox_result *r, struct err *e);
 NODISCARD enum rc rows_outbox_list(struct conn *c, const struct id *project,

@@ -168,6 +168,7 @@ void outbox_free(struct outbox_rec *all, size_t n); /* an array and all in it */
 struct outbox_result {
     int64_t now;
     bool delivered, given_up;
+    bool unsent; /* given up without a try: tries stays */
     int64_t next_at;
     int status;        /* HTTP; 0: none */
     const char *error; /* NULL: none */
@@ -268,8 +269,8 @@ struct store_ops {
     /* Up to max rows that are due, the longest due first. */
     enum rc (*outbox_due)(void *self, int64_t now, size_t max, struct outbox_rec **ret,
                           size_t *ret_n, struct err *e);
-    /* The earliest next_at of what is not settled; 0: all is. */
-    enum rc (*outbox_next)(void *self, int64_t *ret, struct err *e);
+    /* How many rows are not settled; for metrics. */
+    enum rc (*outbox_pending)(void *self, uint64_t *ret, struct err *e);
     /* RC_NOTFOUND: no such row, or it is settled. */
     enum rc (*outbox_settle)(void *self, int64_t seq, const struct outbox_result *r,
                              struct err *e);

@@ -372,7 +372,7 @@ static enum rc mem_outbox_due(void *self, int64_t now, size_t max,
     return RC_OK;
 }
 
-static enum rc mem_outbox_next(void *self, int64_t *ret, struct err *e)
+static enum rc mem_outbox_pending(void *self, uint64_t *ret, struct err *e)
 {
     struct mem_store *m = self;
 
@@ -380,8 +380,7 @@ static enum rc mem_outbox_next(void *self, int64_t *ret, struct err *e)
     *ret = 0;
     pthread_mutex_lock(&m->lock);
     for (size_t i = 0; i < m->n_outbox; i++)
-        if (!m->outbox[i].settled_at && (!*ret || m->outbox[i].next_at < *ret))
-            *ret = m->outbox[i].next_at;
+        *ret += !m->outbox[i].settled_at;
     pthread_mutex_unlock(&m->lock);
     return RC_OK;
 }
@@ -397,7 +396,7 @@ static enum rc mem_outbox_settle(void *self, int64_t seq, const struct outbox_re
         if (m->outbox[i].seq == seq && !m->outbox[i].settled_at)
             o = &m->outbox[i];
     if (o) {
-        o->tries++;
+        o->tries += !r->unsent;
         o->delivered = r->delivered;
         o->settled_at = r->delivered || r->given_up ? r->now : 0;
         o->next_at = o->settled_at ? r->now : r->next_at;
