@@ -9,6 +9,7 @@
 #include "api/quota.h"
 #include "api/results.h"
 #include "api/uploads.h"
+#include "api/webhooks.h"
 #include "base/limits.h"
 #include "base/mem.h"
 #include "io/pool.h"
@@ -32,6 +33,7 @@ static const struct route routes[] = {
     {"POST", "/v1/batches/{id}/cancel", batches_cancel, BODY_NONE},
     {"GET", "/v1/batches/{id}/results", results_get, BODY_NONE},
     {"GET", "/v1/batches/{id}/events", events_get, BODY_NONE},
+    {"GET", "/v1/batches/{id}/webhooks", webhooks_list, BODY_NONE},
     {"GET", "/v1/models", models_list, BODY_NONE},
     {"GET", "/v1/models/{path}", models_get, BODY_NONE},
     {"GET", "/healthz", admin_healthz, BODY_NONE},

@@ -269,17 +269,22 @@ static enum rc key_path(const char *key_file, char ret[FS_PATH_CAP], struct err 
     return RC_OK;
 }
 
-enum rc config_key_file(const char *key_file, char **ret, struct err *e)
+enum rc config_secret_file(const char *file, char **ret, size_t *ret_n, struct err *e)
 {
     char path[FS_PATH_CAP];
+    enum rc rc = key_path(file, path, e);
+
+    return rc == RC_OK ? read_small(path, KEY_FILE_MAX, ret, ret_n, e) : rc;
+}
+
+enum rc config_key_file(const char *key_file, char **ret, struct err *e)
+{
     struct str key;
     char *text;
     size_t n;
     bool good;
-    enum rc rc = key_path(key_file, path, e);
+    enum rc rc = config_secret_file(key_file, &text, &n, e);
 
-    if (rc == RC_OK)
-        rc = read_small(path, KEY_FILE_MAX, &text, &n, e);
     if (rc != RC_OK)
         return rc;
     key = str_trim((struct str){text, n});
@@ -296,7 +301,7 @@ enum rc config_key_file(const char *key_file, char **ret, struct err *e)
         e, RC_INVALID,
         "the key file '%.200s' must hold one key: printable characters without "
         "spaces",
-        path);
+        key_file);
 }
 
 /* --- All together ------------------------------------------------------------------- */

@@ -132,6 +132,10 @@ void config_print(const struct config *c, struct buf *out);
 void config_reload(struct config *c, const struct config *now,
                    void (*stays)(void *ctx, const char *name), void *ctx);
 
+/* Reads a small file as it stands, with a NUL behind it; a bare name is looked for in
+ * $CREDENTIALS_DIRECTORY first.  *ret is wiped and mem_free'd by the caller. */
+NODISCARD enum rc config_secret_file(const char *file, char **ret, size_t *ret_n,
+                                     struct err *e);
 /* Reads a bearer key; a bare name is looked for in $CREDENTIALS_DIRECTORY first.  *ret is
  * wiped and mem_free'd by the caller. */
 NODISCARD enum rc config_key_file(const char *key_file, char **ret, struct err *e);

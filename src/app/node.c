@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "app/node.h"
 #include "app/exit.h"
+#include "app/hooks.h"
 #include "app/janitor.h"
 
 #include "base/fsio.h"
@@ -117,10 +118,15 @@ enum rc node_start(struct node *n, struct err *e)
     struct engine_upstream *upstreams;
     enum rc rc;
 
+    if (n->tell && (rc = hooks_start(n->config, n->store, &n->webhooks, e)) != RC_OK) {
+        n->exit_code = EXIT_USAGE;
+        return rc;
+    }
     config_engine(n->config, &o, &upstreams);
     o.store = n->store;
     o.blobs = n->blobs;
     o.spool = datadir_spool(n->datadir);
+    o.webhooks = n->webhooks;
     o.on_dead = die;
     o.on_end = ended;
     o.ctx = n;
@@ -157,6 +163,7 @@ void node_close(struct node *n)
     atomic_store(&n->_closing, true);
     if (n->engine)
         n->engine = engine_free(n->engine);
+    n->webhooks = webhooks_free(n->webhooks); /* nobody asks it any more */
     n->store = store_close(n->store);
     n->blobs = blobs_close(n->blobs);
     if (atomic_load(&n->_dead))

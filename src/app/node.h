@@ -23,6 +23,7 @@ struct node {
     const struct config *config;
     uint64_t reserve_bytes; /* DATADIR_RESERVE, or 0 */
     bool lift_limits;       /* of lines and bytes: for files of one's own */
+    bool tell;              /* webhooks of batches that end, as the config has them */
     void (*on_end)(void *ctx, const struct batch *b); /* NULL: nobody asks */
     void (*on_dead)(void *ctx, const char *why);      /* any thread; NULL likewise */
     void *ctx;
@@ -31,6 +32,7 @@ struct node {
     struct datadir *datadir;
     struct store *store;
     struct blobs *blobs;
+    struct webhooks *webhooks;
     struct engine *engine;
     int exit_code; /* when one of the two failed: what the process should say */
 
@@ -40,7 +42,7 @@ struct node {
 
 /* Lock, format, store, blobs; sweeps what a crash left.  On failure node_close undoes. */
 NODISCARD enum rc node_open(struct node *n, struct err *e);
-/* The engine, which recovers what is live. */
+/* The webhooks, which go on with what is left, and the engine, which recovers what is live. */
 NODISCARD enum rc node_start(struct node *n, struct err *e);
 int node_dead_fd(const struct node *n);
 bool node_dead(const struct node *n);

@@ -110,6 +110,7 @@ static void start_api(struct serve *s)
         .quota_ctx = &s->config,
         .min_window = c->min_window / USEC_PER_SEC,
         .max_window = c->max_window / USEC_PER_SEC,
+        .callback_hosts = c->callback_hosts,
         .file_expires = c->input_expires / USEC_PER_SEC,
     };
 
@@ -158,6 +159,7 @@ static enum rc start(struct serve *s, struct err *e)
     s->node = (struct node){.dir = s->config.data_dir,
                             .config = &s->config,
                             .reserve_bytes = DATADIR_RESERVE,
+                            .tell = true,
                             .on_dead = on_dead,
                             .ctx = s};
     s->node.exit_code = EXIT_DISK;

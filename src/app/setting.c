@@ -156,8 +156,8 @@ const struct setting upstream_settings[] = {
 #define KIND   "webhook"
 #define STRUCT config_webhook
 static const struct setting webhook_settings[] = {
-    KEY(url, URL, NULL, 0, 0,
-        "Where events are sent by POST; every webhook needs one.", "https://app.example.org/hooks/batchd"),
+    KEY(url, TEXT, NULL, 0, 0,
+        "Where events are sent by POST, an http or https URL; every webhook needs one.", "https://app.example.org/hooks/batchd"),
     KEY(secret_file, PATH, NULL, 0, 0,
         "File with the whsec_ secret that signs; several lines during rotation; every webhook needs one.", "/etc/batchd/hook.secret"),
     KEY(events, TEXT, NULL, 0, 0,

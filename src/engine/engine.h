@@ -17,6 +17,7 @@
 #include "store/store.h"
 
 struct engine;
+struct webhooks;
 
 struct engine_upstream {
     const char *url;     /* base URL, ".../v1" */
@@ -63,6 +64,7 @@ struct engine_opts {
     const struct catalog_alias *aliases; /* copied */
     size_t n_aliases;
     usec_t models_refresh; /* the upstreams are asked so often; 0: until they answered */
+    struct webhooks *webhooks; /* tells of batches that end; NULL: none */
     void (*on_dead)(void *ctx, const char *why);
     void (*on_end)(void *ctx,
                    const struct batch *b); /* reached a terminal state; any thread */

@@ -97,4 +97,6 @@ void engine_metrics(struct engine *g, struct buf *b)
     calls(st, b);
     ended(st, b);
     upstreams(g, b);
+    if (g->o.webhooks)
+        webhooks_metrics(g->o.webhooks, b);
 }

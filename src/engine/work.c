@@ -55,18 +55,35 @@ void tally_record(struct tally *sum, const struct reslog_rec *r)
     tally_add(sum, &one);
 }
 
+/*
+ * Every end of a batch comes through here, and so does the word of it: the rows of the
+ * outbox are written with the status.  Where the move leads is known before, by the one
+ * table of moves; the store makes just that move or none.
+ */
 enum rc live_move(struct live *l, enum batch_event ev, const struct batch_change *change)
 {
     const struct store *store = l->engine->o.store;
-    struct batch now = {0};
-    enum rc rc = store->ops->batch_move(store->self, NULL, l->id.z, ev, clock_wall_sec(),
-                                        change, &now, &l->task.err);
+    struct batch_change all = change ? *change : (struct batch_change){.model = NULL};
+    struct batch next = l->rec, now = {0}; /* next: what it owns is still l->rec's */
+    struct webhooks_told told = {.n = 0};
+    int64_t wall = clock_wall_sec();
+    enum rc rc;
 
+    if (batch_step(&next, ev, wall) == RC_OK)
+        webhooks_told(l->engine->o.webhooks, &l->rec, next.status, &told);
+    all.notify = told.names;
+    all.n_notify = told.n;
+    rc = store->ops->batch_move(store->self, NULL, l->id.z, ev, wall, &all, &now,
+                                &l->task.err);
     if (rc == RC_OK || rc == RC_CONFLICT) {
+        CHECK(rc != RC_OK || !batch_terminal(now.status) || now.status == next.status);
         batch_done(&l->rec);
         l->rec = now;
         board_changed(l->engine->board, &l->id);
     }
+    if (rc == RC_OK && told.n)
+        webhooks_wake(l->engine->o.webhooks);
+    webhooks_told_done(&told);
     return rc;
 }
 

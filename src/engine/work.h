@@ -29,6 +29,7 @@
 #include "engine/projects.h"
 #include "engine/rate.h"
 #include "engine/upstream.h"
+#include "engine/webhooks.h"
 #include "io/mailbox.h"
 #include "io/pool.h"
 #include "sched/sched.h"
