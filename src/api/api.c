@@ -217,6 +217,8 @@ static void judge_room(struct call *c)
     if (c->route->body != BODY_FILE ||
         str_u64(http_header(c->rq, "Content-Length"), &n) != RC_OK || n < ROOM_BYTES)
         return;
+    if (n - FORM_OVERHEAD > quota_file_bytes(c, c->api->opts.max_file_bytes))
+        return; /* too large whatever is there: open_form tells */
     /* A store that fails is told when the file is there. */
     c->refused = quota_room(c, n - FORM_OVERHEAD, &c->refusal, &why) == RC_INVALID;
 }
