@@ -184,22 +184,29 @@ static enum rc look_for_first(struct conn *c, const struct batch *b, struct err 
                : rc;
 }
 
-/* RC_CONFLICT: *ret_first is the batch that the key was used for. */
-static enum rc look_for_key(struct conn *c, const struct batch *b,
-                            struct batch *ret_first, struct err *e)
+enum rc rows_batch_by_key(struct conn *c, const struct id *project, const char *key,
+                          struct batch *ret, struct err *e)
 {
     sqlite3_stmt *st;
-    enum rc rc;
 
-    if (!b->idempotency_key)
-        return RC_OK;
     TRY(conn_stmt(c,
                   "SELECT " BATCH_COLUMNS " FROM batches"
                   " WHERE project = ?1 AND idempotency_key = ?2",
                   &st, e));
-    bind_text(st, 1, b->project.z);
-    bind_text(st, 2, b->idempotency_key);
-    rc = one_batch(c, st, ret_first, e);
+    bind_text(st, 1, project->z);
+    bind_text(st, 2, key);
+    return one_batch(c, st, ret, e);
+}
+
+/* RC_CONFLICT: *ret_first is the batch that the key was used for. */
+static enum rc look_for_key(struct conn *c, const struct batch *b,
+                            struct batch *ret_first, struct err *e)
+{
+    enum rc rc;
+
+    if (!b->idempotency_key)
+        return RC_OK;
+    rc = rows_batch_by_key(c, &b->project, b->idempotency_key, ret_first, e);
     if (rc == RC_NOTFOUND)
         return RC_OK;
     return rc == RC_OK ? err_set(e, RC_CONFLICT, "the Idempotency-Key made batch '%s'",

@@ -65,6 +65,22 @@ static enum rc op_batch_get(void *self, const struct id *project, const char *id
     return ledger_call(self, &x.rq);
 }
 
+static enum rc do_batch_by_key(struct conn *c, struct request *rq)
+{
+    const struct batch_call *x = BATCH_CALL(rq);
+
+    return rows_batch_by_key(c, x->project, x->id, x->ret, rq->e);
+}
+
+static enum rc op_batch_by_key(void *self, const struct id *project, const char *key,
+                               struct batch *ret, struct err *e)
+{
+    struct batch_call x = {
+        {.fn = do_batch_by_key, .e = e}, .project = project, .id = key, .ret = ret};
+
+    return ledger_call(self, &x.rq);
+}
+
 static enum rc do_batch_list(struct conn *c, struct request *rq)
 {
     const struct batch_call *x = BATCH_CALL(rq);
@@ -180,6 +196,7 @@ void sqlite_batch_ops(struct store_ops *ops)
 {
     ops->batch_add = op_batch_add;
     ops->batch_get = op_batch_get;
+    ops->batch_by_key = op_batch_by_key;
     ops->batch_list = op_batch_list;
     ops->batch_live = op_batch_live;
     ops->batch_move = op_batch_move;

@@ -64,6 +64,8 @@ NODISCARD enum rc rows_batch_add(struct conn *c, const struct batch *b,
                                  struct err *e);
 NODISCARD enum rc rows_batch_get(struct conn *c, const struct id *project, const char *id,
                                  struct batch *ret, struct err *e);
+NODISCARD enum rc rows_batch_by_key(struct conn *c, const struct id *project,
+                                    const char *key, struct batch *ret, struct err *e);
 NODISCARD enum rc rows_batch_list(struct conn *c, const struct id *project,
                                   const char *after, unsigned limit, struct batch **ret,
                                   size_t *ret_n, bool *ret_more, struct err *e);

@@ -247,6 +247,9 @@ struct store_ops {
                          struct batch *ret_first, struct err *e);
     enum rc (*batch_get)(void *self, const struct id *project, const char *id,
                          struct batch *ret, struct err *e);
+    /* The batch that the project's Idempotency-Key made; RC_NOTFOUND: none. */
+    enum rc (*batch_by_key)(void *self, const struct id *project, const char *key,
+                            struct batch *ret, struct err *e);
     /* Newest first.  RC_NOTFOUND: `after` names no batch.  As file_list for ownership. */
     enum rc (*batch_list)(void *self, const struct id *project, const char *after,
                           unsigned limit, struct batch **ret, size_t *ret_n,

@@ -36,12 +36,13 @@ static void mem_live(struct mem_store *m, const struct id *project, uint64_t *ba
 /* --- Adding --------------------------------------------------------------------------
  */
 
-static struct batch *mem_first_with_key(struct mem_store *m, const struct batch *b)
+static struct batch *mem_first_with_key(struct mem_store *m, const struct id *project,
+                                        const char *key)
 {
-    for (size_t i = 0; b->idempotency_key && i < m->n_batches; i++)
+    for (size_t i = 0; key && i < m->n_batches; i++)
         if (m->batches[i].idempotency_key &&
-            strcmp(m->batches[i].idempotency_key, b->idempotency_key) == 0 &&
-            mem_mine(&b->project, &m->batches[i].project))
+            strcmp(m->batches[i].idempotency_key, key) == 0 &&
+            mem_mine(project, &m->batches[i].project))
             return &m->batches[i];
     return NULL;
 }
@@ -50,7 +51,7 @@ static enum rc mem_put_batch(struct mem_store *m, const struct batch *b,
                              const struct batch_quota *q, struct batch *ret_first,
                              struct err *e)
 {
-    struct batch *first = mem_first_with_key(m, b), *row;
+    struct batch *first = mem_first_with_key(m, &b->project, b->idempotency_key), *row;
     uint64_t live, lines;
 
     if (first) {
@@ -102,6 +103,21 @@ static enum rc mem_batch_get(void *self, const struct id *project, const char *i
     (void)e;
     pthread_mutex_lock(&m->lock);
     b = mem_batch_find(m, project, id);
+    if (b)
+        batch_copy(ret, b);
+    pthread_mutex_unlock(&m->lock);
+    return b ? RC_OK : RC_NOTFOUND;
+}
+
+static enum rc mem_batch_by_key(void *self, const struct id *project, const char *key,
+                                struct batch *ret, struct err *e)
+{
+    struct mem_store *m = self;
+    struct batch *b;
+
+    (void)e;
+    pthread_mutex_lock(&m->lock);
+    b = mem_first_with_key(m, project, key);
     if (b)
         batch_copy(ret, b);
     pthread_mutex_unlock(&m->lock);

@@ -111,6 +111,7 @@ static const struct store_ops mem_store_ops = {
     .part_forget = mem_part_forget,
     .batch_add = mem_batch_add,
     .batch_get = mem_batch_get,
+    .batch_by_key = mem_batch_by_key,
     .batch_list = mem_batch_list,
     .batch_live = mem_batch_live,
     .batch_move = mem_batch_move,
