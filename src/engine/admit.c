@@ -8,6 +8,7 @@
 #include "engine/intake.h"
 #include "engine/jobs.h"
 #include "engine/queues.h"
+#include "engine/reuse.h"
 #include "engine/roster.h"
 #include "json/json.h"
 
@@ -23,8 +24,13 @@ static enum rc refuse(struct live *l, char *errors)
 {
     struct batch_change change = {.errors = errors};
     enum rc rc = live_move(l, BATCH_EV_INVALID, &change);
+    struct err e;
 
     mem_free(errors);
+    /* A life before this one may have found it good, and have come as far as the log. */
+    if (rc == RC_OK && (reslog_remove(l->engine->o.spool, &l->id, &e) != RC_OK ||
+                        index_remove(l->engine->o.spool, &l->id, &e) != RC_OK))
+        log_warn("spool.left", "batch=%s err=\"%s\"", l->id.z, e.text);
     return rc == RC_CONFLICT ? RC_OK : rc;
 }
 
@@ -133,63 +139,72 @@ static void publish(struct live *l)
 }
 
 /* The file is good, but there is no room for its lines. */
-static char *queue_full(const struct live *l, uint32_t max, uint64_t used)
+static char *queue_full(const struct live *l, uint32_t lines, uint32_t max, uint64_t used)
 {
-    struct intake_errors *errors = intake_errors_new();
-    char text[400], *json;
+    char text[400];
 
     CHECK(
         str_fmt(text, sizeof text,
                 "Enqueued request limit reached for project '%s'. Limit: %u enqueued "
                 "requests, of which %llu are in use; this batch has %u. Please try again "
                 "once some in_progress batches have been completed.",
-                l->rec.project.z, max, (unsigned long long)used, l->items) == RC_OK);
-    intake_errors_add(
-        errors, &(struct intake_fault){.code = "token_limit_exceeded", .message = text});
-    json = intake_errors_json(errors);
-    intake_errors_free(errors);
-    return json;
+                l->rec.project.z, max, (unsigned long long)used, lines) == RC_OK);
+    return intake_one_error("token_limit_exceeded", NULL, text);
 }
 
-/* Counts the lines for the project.  *ret_errors: there is no room for them.  RC_AGAIN:
- * whether there is will be known when the batches of before are recovered. */
+/* Counts the lines that are to run for the project.  *ret_errors: there is no room for
+ * them.  RC_AGAIN: whether there is will be known when the batches of before are
+ * recovered. */
 static enum rc take_room(struct live *l, char **ret_errors)
 {
     struct engine *g = l->engine;
     uint32_t max = projects_get(g->projects, &l->rec.project)->max_lines;
+    uint32_t lines = l->items - l->synced.completed;
     uint64_t used = 0;
-    enum rc rc = board_enter(g->board, &l->rec.project, &l->id, l->items, max, &used);
+    enum rc rc = board_enter(g->board, &l->rec.project, &l->id, lines, max, &used);
 
     if (rc != RC_LIMIT)
         return rc;
-    *ret_errors = queue_full(l, max, used);
-    return index_remove(g->o.spool, &l->id, &l->task.err);
+    *ret_errors = queue_full(l, lines, max, used);
+    return RC_OK;
 }
 
-/* The index is there: all that a batch needs to run.  On the board before the row says
- * that it does: see board.h. */
+/* The index is there: all that a batch needs to run.  model: NULL: its lines name several;
+ * "": they name none.  Whoever calls puts it on the board before the row says that it
+ * runs: see board.h. */
 static enum rc begin(struct live *l, const char *model)
 {
     enum rc rc = queues_find(l, model);
 
-    if (rc == RC_OK)
-        rc = open_log(l);
-    if (rc == RC_OK)
-        publish(l);
-    return rc;
+    return rc == RC_OK ? open_log(l) : rc;
 }
 
-/* model: NULL: its lines name several; "": they name none. */
-static enum rc go_live(struct live *l, const char *model)
+/* Every line is good: what an earlier batch answered goes to the log, then it runs. */
+static enum rc go_live(struct live *l, const struct intake_result *result,
+                       struct reuse *reuse)
 {
+    const char *model = result->several ? NULL : result->model;
     struct batch_counts counts = {.total = l->items};
     struct batch_change change = {.counts = &counts};
+    char *errors = NULL;
+    uint32_t reused;
     enum rc rc = begin(l, model);
 
+    if (rc == RC_OK)
+        rc = reuse_run(l, reuse);
+    if (rc == RC_OK)
+        rc = take_room(l, &errors);
     if (rc != RC_OK)
         return rc;
+    if (errors)
+        return refuse(l, errors);
+    publish(l);
     if (model && model[0])
         change.model = model;
+    /* All that the log has so far, also from before a crash. */
+    reused = l->synced.completed;
+    if (!id_none(&l->rec.continue_from))
+        change.reused = &reused;
     rc = live_move(l, BATCH_EV_VALID, &change);
     if (rc == RC_NOTFOUND || rc == RC_IO || rc == RC_CORRUPT || rc == RC_NOSPACE)
         board_remove(l->engine->board, &l->id);
@@ -200,18 +215,20 @@ static enum rc go_live(struct live *l, const char *model)
 static enum rc validate(struct live *l)
 {
     struct intake_result result = {0};
+    struct reuse reuse = {0};
     char *errors = NULL;
     enum rc rc = open_input(l, &errors);
 
     if (rc == RC_OK && !errors)
-        rc = scan(l, &result, &errors);
+        rc = reuse_open(l, &reuse, &errors);
     if (rc == RC_OK && !errors)
-        rc = take_room(l, &errors);
-    if (rc != RC_OK)
-        return rc;
-    if (errors)
-        return refuse(l, errors);
-    return go_live(l, result.several ? NULL : result.model);
+        rc = scan(l, &result, &errors);
+    if (rc == RC_OK)
+        rc = errors ? refuse(l, errors) : go_live(l, &result, &reuse);
+    else
+        mem_free(errors);
+    reuse_close(l, &reuse);
+    return rc;
 }
 
 /* in_progress, finalizing or cancelling: the index and the log lie in the spool; what is
@@ -239,7 +256,10 @@ static enum rc recover(struct live *l)
                        "the input file '%s' of batch '%s' was valid once and is not now",
                        l->rec.input_file.z, l->id.z);
     }
-    return begin(l, l->rec.model);
+    rc = begin(l, l->rec.model);
+    if (rc == RC_OK)
+        publish(l);
+    return rc;
 }
 
 /* What a try before this one had made; none: nothing. */
