@@ -27,13 +27,15 @@ static const struct route routes[] = {
     {"POST", "/v1/uploads/{id}/parts", uploads_part, BODY_PART},
     {"POST", "/v1/uploads/{id}/complete", uploads_complete, BODY_JSON},
     {"POST", "/v1/uploads/{id}/cancel", uploads_cancel, BODY_NONE},
-    {"POST", "/v1/batches", batches_create, BODY_JSON},
+    {"POST", "/v1/batches", batches_create, BODY_BATCH},
     {"GET", "/v1/batches", batches_list, BODY_NONE},
     {"GET", "/v1/batches/{id}", batches_get, BODY_NONE},
+    {"POST", "/v1/batches/validate", batches_validate, BODY_BATCH},
     {"POST", "/v1/batches/{id}/cancel", batches_cancel, BODY_NONE},
     {"GET", "/v1/batches/{id}/results", results_get, BODY_NONE},
     {"GET", "/v1/batches/{id}/events", events_get, BODY_NONE},
     {"GET", "/v1/batches/{id}/webhooks", webhooks_list, BODY_NONE},
+    {"POST", "/v1/batches/{id}/retry", batches_retry, BODY_JSON},
     {"GET", "/v1/models", models_list, BODY_NONE},
     {"GET", "/v1/models/{path}", models_get, BODY_NONE},
     {"GET", "/healthz", admin_healthz, BODY_NONE},
@@ -284,6 +286,10 @@ static struct http_body_plan on_open(void *ctx, struct http_request *rq)
     case BODY_PART:
         plan = open_form(c, &part_form, LIMIT_PART_BYTES);
         break;
+    case BODY_BATCH:
+        plan.max_bytes = c->api->opts.max_inline_bytes;
+        plan.sink = NULL;
+        break;
     case BODY_JSON:
         plan.sink = NULL;
         break;
@@ -357,6 +363,10 @@ struct api *api_new(const struct api_opts *o)
         a->opts.max_file_bytes = LIMIT_FILE_BYTES;
     if (!a->opts.max_upload_bytes)
         a->opts.max_upload_bytes = LIMIT_UPLOAD_BYTES;
+    if (!a->opts.max_inline_bytes)
+        a->opts.max_inline_bytes = 16u << 20;
+    if (a->opts.max_inline_bytes < LIMIT_API_BODY) /* metadata needs it */
+        a->opts.max_inline_bytes = LIMIT_API_BODY;
     if (!a->opts.min_window)
         a->opts.min_window = 1;
     if (!a->opts.max_window)

@@ -12,6 +12,7 @@
 
 #define APIERR_CALLER "invalid_request_error"
 #define APIERR_SERVER "server_error"
+#define APIERR_RATE   "rate_limit_error"
 
 /* X(name, HTTP status, type, code or NULL, seconds of Retry-After or 0) */
 #define APIERR_LIST(X)                                                                   \
@@ -41,6 +42,7 @@
     X(ENCODING, 415, APIERR_CALLER, "unsupported_content_encoding", 0)                   \
     X(RANGE, 416, APIERR_CALLER, "range_not_satisfiable", 0)                             \
     X(KEY_REUSED, 422, APIERR_CALLER, "idempotency_key_reused", 0)                       \
+    X(TOO_MANY_BATCHES, 429, APIERR_RATE, "batch_limit_exceeded", 0)                     \
     X(HEADERS_TOO_LARGE, 431, APIERR_CALLER, "headers_too_large", 0)                     \
     X(INTERNAL, 500, APIERR_SERVER, NULL, 0)                                             \
     X(UNAVAILABLE, 503, APIERR_SERVER, "server_unavailable", 5)                          \

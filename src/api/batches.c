@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/batches.h"
-#include "api/batch_body.h"
 #include "api/call.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "json/json.h"
 
-static void reply_batch(struct call *c, const struct batch *b)
+void batches_reply(struct call *c, const struct batch *b)
 {
     struct buf body;
 
@@ -16,7 +15,19 @@ static void reply_batch(struct call *c, const struct batch *b)
     call_reply_json(c, &body);
 }
 
-static void not_found(struct call *c)
+void batches_reply_now(struct call *c, const struct batch *stored)
+{
+    struct batch live = {0};
+
+    if (engine_batch_view(c->api->opts.engine, &c->project, stored->id.z, &live, NULL) ==
+        RC_OK)
+        batches_reply(c, &live);
+    else
+        batches_reply(c, stored);
+    batch_done(&live);
+}
+
+void batches_not_found(struct call *c)
 {
     call_fail_as(c, APIERR_NOT_FOUND, NULL, "No batch found with id '%.*s'.",
                  APIERR_SHOW(c->var));
@@ -25,80 +36,9 @@ static void not_found(struct call *c)
 void batches_fail(struct call *c, enum rc rc, const struct err *e)
 {
     if (rc == RC_NOTFOUND)
-        not_found(c);
+        batches_not_found(c);
     else
         call_fail_rc(c, rc, e);
-}
-
-/* --- Create --------------------------------------------------------------------------
- */
-
-/* A file that is not there is no fault of the request: the real API makes the batch and
- * lets it fail, and so does the engine here.  RC_INVALID: *fault tells. */
-static enum rc judge_input(struct call *c, const struct id *file, struct apierr *fault,
-                           struct err *e)
-{
-    struct store *s = c->api->opts.store;
-    struct file_rec f = {0};
-    enum rc rc = s->ops->file_get(s->self, &c->project, file->z, &f, e);
-
-    if (rc == RC_OK && strcmp(f.purpose, "batch") != 0)
-        rc = apierr_set(fault, APIERR_VALUE, "input_file_id",
-                        "Invalid 'input_file_id': file '%s' was uploaded with purpose "
-                        "'%s'. Expected a file with purpose 'batch'.",
-                        file->z, f.purpose);
-    file_rec_done(&f);
-    return rc == RC_NOTFOUND ? RC_OK : rc;
-}
-
-static void describe(const struct call *c, const struct batch_body *body, struct batch *b)
-{
-    *b = (struct batch){
-        .id = id_make(ID_BATCH),
-        .input_file = body->input_file,
-        .project = c->project,
-        .endpoint = body->endpoint,
-        .status = BATCH_VALIDATING,
-        .created_at = clock_wall_sec(),
-        .output_expires_after = body->output_expires_after,
-    };
-    memcpy(b->window, body->window, sizeof b->window);
-    b->expires_at = b->created_at + body->window_seconds;
-    if (body->metadata.p)
-        b->metadata = mem_dup(body->metadata.p, body->metadata.n);
-}
-
-void batches_create(struct call *c)
-{
-    struct store *s = c->api->opts.store;
-    struct batch_rules rules = {c->api->opts.min_window, c->api->opts.max_window,
-                                c->api->opts.callback_hosts};
-    struct batch_body body;
-    struct batch b = {0};
-    struct apierr fault;
-    struct err e = {0};
-    enum rc rc = batch_body_read(http_body(c->rq), &rules, &body, &fault);
-
-    if (rc == RC_OK)
-        rc = judge_input(c, &body.input_file, &fault, &e);
-    if (rc == RC_INVALID) {
-        call_fail(c, &fault);
-        return;
-    }
-    if (rc == RC_OK) {
-        describe(c, &body, &b);
-        rc = s->ops->batch_add(s->self, &b, NULL, NULL, &e);
-    }
-    if (rc == RC_OK) {
-        log_info("batch.created", "req=%s batch=%s file=%s endpoint=%s window=%s",
-                 http_request_id(c->rq), b.id.z, b.input_file.z,
-                 endpoint_path(b.endpoint), b.window);
-        engine_submit(c->api->opts.engine, &b.id);
-        reply_batch(c, &b);
-    } else {
-        call_fail_rc(c, rc, &e);
-    }
-    batch_done(&b);
 }
 
 /* --- Read ----------------------------------------------------------------------------
@@ -114,7 +54,7 @@ void batches_get(struct call *c)
     rc = rc == RC_OK ? engine_batch_view(c->api->opts.engine, &c->project, id.z, &b, &e)
                      : RC_NOTFOUND;
     if (rc == RC_OK)
-        reply_batch(c, &b);
+        batches_reply(c, &b);
     else
         batches_fail(c, rc, &e);
     batch_done(&b);
@@ -163,20 +103,6 @@ void batches_list(struct call *c)
 /* --- Cancel --------------------------------------------------------------------------
  */
 
-/* The move is committed: whatever else goes wrong, the answer is the batch as it stands,
- * with the live counts when they can be had. */
-static void reply_cancelled(struct call *c, const struct batch *stored)
-{
-    struct batch live = {0};
-
-    if (engine_batch_view(c->api->opts.engine, &c->project, stored->id.z, &live, NULL) ==
-        RC_OK)
-        reply_batch(c, &live);
-    else
-        reply_batch(c, stored);
-    batch_done(&live);
-}
-
 void batches_cancel(struct call *c)
 {
     struct store *s = c->api->opts.store;
@@ -191,11 +117,12 @@ void batches_cancel(struct call *c)
     if (rc == RC_OK) {
         log_info("batch.cancelled", "req=%s batch=%s", http_request_id(c->rq), id.z);
         engine_cancel(c->api->opts.engine, &id);
-        reply_cancelled(c, &b);
+        /* The move is committed, whatever else goes wrong. */
+        batches_reply_now(c, &b);
     } else if (rc != RC_CONFLICT) {
         batches_fail(c, rc, &e);
     } else if (b.status == BATCH_CANCELLING || b.status == BATCH_CANCELLED) {
-        reply_cancelled(c, &b);
+        batches_reply_now(c, &b);
     } else {
         call_fail_as(c, APIERR_CONFLICT, NULL, "Cannot cancel a batch with status '%s'.",
                      batch_status_name(b.status));

@@ -16,14 +16,17 @@
 #include "api/files.h"
 #include "api/form.h"
 
+#include <stdatomic.h>
+
 struct call;
 struct pool;
 
 enum body_plan {
-    BODY_NONE, /* whatever comes is passed over */
-    BODY_JSON, /* kept in memory up to LIMIT_API_BODY */
-    BODY_FILE, /* multipart, streamed into a blob */
-    BODY_PART  /* likewise: of an upload in parts */
+    BODY_NONE,  /* whatever comes is passed over */
+    BODY_JSON,  /* kept in memory up to LIMIT_API_BODY */
+    BODY_BATCH, /* the same up to max_inline_bytes: it may hold requests */
+    BODY_FILE,  /* multipart, streamed into a blob */
+    BODY_PART   /* likewise: of an upload in parts */
 };
 
 struct route {
@@ -42,6 +45,7 @@ struct api {
     struct counts *counts;
     struct pool *slow; /* for what takes seconds, so that no worker is held by it; NULL:
                           it could not be made */
+    atomic_uint scans; /* inputs being validated for nothing but an answer */
 };
 
 struct call {

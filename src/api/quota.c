@@ -21,6 +21,14 @@ void quota_of(const struct call *c, struct file_quota *ret)
                                .all_bytes = c->api->opts.max_total_bytes};
 }
 
+void quota_batches(const struct call *c, struct batch_quota *ret)
+{
+    struct api_quota q;
+
+    project_quota(c, &q);
+    *ret = (struct batch_quota){.max_live = q.batches};
+}
+
 uint64_t quota_file_bytes(const struct call *c, uint64_t max)
 {
     struct file_quota q;

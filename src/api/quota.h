@@ -15,6 +15,10 @@ struct call;
 /* For the store's file_add, part_add and upload_move. */
 void quota_of(const struct call *c, struct file_quota *ret);
 
+/* For batch_add: batches that are not at their end.  (Their lines are counted when they
+ * are validated: a batch with too many fails then, as the real API's does.) */
+void quota_batches(const struct call *c, struct batch_quota *ret);
+
 /* The most bytes that one file of the project can ever have. */
 uint64_t quota_file_bytes(const struct call *c, uint64_t max);
 

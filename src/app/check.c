@@ -7,6 +7,7 @@
 #include "app/options.h"
 #include "app/setting.h"
 
+#include "engine/estimate.h"
 #include "engine/intake.h"
 
 struct check_options {
@@ -26,10 +27,12 @@ static const struct option_spec options[] = {
 static const struct command command = {
     .name = "check",
     .synopsis = "INPUT.jsonl [flags]",
-    .text = "Finds every line of a batch's input that the server would refuse, before it "
-            "costs\nanything.  Prints each as FILE:LINE: CODE: MESSAGE.  INPUT - is "
-            "standard input.\nExit status: 0 all lines are good, 1 some are bad, 2 the "
-            "file cannot be read.",
+    .text =
+        "Finds every line of a batch's input that the server would refuse, before it "
+        "costs\nanything.  Prints each as FILE:LINE: CODE: MESSAGE.  INPUT - is "
+        "standard input.\nOf a good file it estimates the tokens: bytes of the prompts "
+        "over four.\nExit status: 0 all lines are good, 1 some are bad, 2 the "
+        "file cannot be read.",
     .options = options,
     .n_options = COUNTOF(options),
     .settings = SETTING_CHECK,
@@ -61,7 +64,8 @@ static bool model_known(void *ctx, struct str model)
 }
 
 static enum rc scan(struct input *in, const struct check_options *o,
-                    const struct config *c, struct intake_result *ret, struct err *e)
+                    const struct config *c, struct estimate *estimate,
+                    struct intake_result *ret, struct err *e)
 {
     struct intake_rules rules = {
         .any_endpoint = !o->endpoint,
@@ -72,6 +76,8 @@ static enum rc scan(struct input *in, const struct check_options *o,
         .max_line_bytes = (size_t)c->max_line_size,
         .model_known = model_known,
         .model_ctx = config_catalog(c),
+        .each = estimate_add,
+        .each_ctx = estimate,
     };
     struct print print = {in->path, o->verbose};
     atomic_bool stop = false;
@@ -86,16 +92,23 @@ static enum rc scan(struct input *in, const struct check_options *o,
     return rc;
 }
 
-static void summary(const struct input *in, const struct intake_result *r)
+static void summary(const struct input *in, const struct intake_result *r,
+                    const struct estimate *x)
 {
     const char *s = r->requests == 1 ? "" : "s";
 
     fflush(stdout);
-    if (r->faults == 0)
-        fprintf(stderr, "batchd: %s: %u request%s, all good\n", in->path, r->requests, s);
-    else
+    if (r->faults) {
         fprintf(stderr, "batchd: %s: %u fault%s found\n", in->path, r->faults,
                 r->faults == 1 ? "" : "s");
+        return;
+    }
+    fprintf(stderr, "batchd: %s: %u request%s, all good; about %llu tokens in, ",
+            in->path, r->requests, s, (unsigned long long)x->input_tokens);
+    if (x->unlimited)
+        fprintf(stderr, "no limit on those out in %u\n", x->unlimited);
+    else
+        fprintf(stderr, "at most %llu out\n", (unsigned long long)x->max_output);
 }
 
 int check_main(int argc, char **argv)
@@ -103,6 +116,7 @@ int check_main(int argc, char **argv)
     struct check_options o = {0};
     struct command_line cl = {0};
     struct intake_result result = {0};
+    struct estimate estimate;
     struct config config = {0};
     struct input in = {.fd = -1};
     struct err e = {""};
@@ -111,13 +125,15 @@ int check_main(int argc, char **argv)
 
     if (code >= 0)
         return code;
+    estimate_init(&estimate);
     rc = config_load(&cl.config, &config, &e);
     if (rc == RC_OK)
         rc = input_open(&in, cl.args[0], &e);
     if (rc == RC_OK)
-        rc = scan(&in, &o, &config, &result, &e);
+        rc = scan(&in, &o, &config, &estimate, &result, &e);
     if (rc == RC_OK && !o.quiet)
-        summary(&in, &result);
+        summary(&in, &result, &estimate);
+    estimate_done(&estimate);
     input_close(&in);
     config_done(&config);
     if (rc != RC_OK)

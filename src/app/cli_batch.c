@@ -112,3 +112,38 @@ int cli_batch_verdict(const struct remote_batch *b, const char *file, bool quiet
                 b->id.z, batch_status_name(b->status), n->completed, n->total, n->failed);
     return b->status == BATCH_COMPLETED && n->failed == 0 ? EXIT_DONE : EXIT_SOME_FAILED;
 }
+
+/* --- All of it ---------------------------------------------------------------------- */
+
+enum rc cli_results_check(const struct cli_results *to, bool wait, struct err *e)
+{
+    enum rc rc = RC_OK;
+
+    if ((to->output || to->errors) && !wait)
+        return err_set(e, RC_INVALID,
+                       "-o and -e need --wait: there are no results before "
+                       "the batch has ended");
+    if (to->output)
+        rc = outfile_check(to->output, e);
+    if (rc == RC_OK && to->errors)
+        rc = outfile_check(to->errors, e);
+    return rc;
+}
+
+enum rc cli_batch_follow(struct remote *r, const struct id *id,
+                         const struct cli_results *to, const char *name, bool quiet,
+                         int *ret_code, struct err *e)
+{
+    struct buf answer = {0};
+    struct remote_batch b;
+    enum rc rc = cli_batch_wait(r, id, quiet, &answer, &b, e);
+
+    if (rc == RC_OK && b.status != BATCH_FAILED && to->output)
+        rc = cli_batch_fetch(r, &b, to->output, e);
+    if (rc == RC_OK && b.status != BATCH_FAILED && to->errors)
+        rc = cli_batch_fetch_errors(r, &b, to->errors, e);
+    if (rc == RC_OK)
+        *ret_code = cli_batch_verdict(&b, name, quiet);
+    buf_done(&answer);
+    return rc;
+}

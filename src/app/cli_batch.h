@@ -47,5 +47,18 @@ NODISCARD enum rc cli_batch_fetch(struct remote *r, const struct remote_batch *b
 NODISCARD enum rc cli_batch_fetch_errors(struct remote *r, const struct remote_batch *b,
                                          const char *path, struct err *e);
 
+/* Where the results of a batch that is waited for go; NULL: nowhere. */
+struct cli_results {
+    const char *output, *errors;
+};
+/* RC_INVALID: there is a file to write and nobody waits, or it cannot be written. */
+NODISCARD enum rc cli_results_check(const struct cli_results *to, bool wait,
+                                    struct err *e);
+/* Waits for the end, fetches the results and prints the verdict; name stands for the
+ * input in it. */
+NODISCARD enum rc cli_batch_follow(struct remote *r, const struct id *id,
+                                   const struct cli_results *to, const char *name,
+                                   bool quiet, int *ret_code, struct err *e);
+
 /* Prints how it ended (bad lines as file:line: ...) and gives the exit code for it. */
 int cli_batch_verdict(const struct remote_batch *b, const char *file, bool quiet);

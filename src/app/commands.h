@@ -14,4 +14,5 @@ int show_main(int argc, char **argv);
 int watch_main(int argc, char **argv);
 int cancel_main(int argc, char **argv);
 int results_main(int argc, char **argv);
+int retry_main(int argc, char **argv);
 int key_main(int argc, char **argv);

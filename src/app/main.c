@@ -23,6 +23,7 @@ static const struct {
     {"watch", "ID", watch_main, "Wait for a batch's end."},
     {"cancel", "ID", cancel_main, "Cancel a batch."},
     {"results", "ID", results_main, "Fetch the results of a batch."},
+    {"retry", "ID", retry_main, "Run the lines of a batch that failed again."},
     {"key", "add NAME | list | revoke NAME", key_main, "Manage the keys of a server."},
     {"sim", "", sim_main, "Run an inference server to try things on."},
 };

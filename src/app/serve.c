@@ -112,6 +112,7 @@ static void start_api(struct serve *s)
         .max_window = c->max_window / USEC_PER_SEC,
         .callback_hosts = c->callback_hosts,
         .file_expires = c->input_expires / USEC_PER_SEC,
+        .max_inline_bytes = c->max_inline_size,
     };
 
     atomic_store(&s->api, api_new(&o));

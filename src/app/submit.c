@@ -3,7 +3,6 @@
 #include "app/commands.h"
 #include "app/exit.h"
 #include "app/input.h"
-#include "app/outfile.h"
 
 #include "base/mem.h"
 #include "json/json.h"
@@ -12,7 +11,8 @@
 
 struct submit_options {
     struct cli_server server;
-    const char *endpoint, *output, *errors, *window;
+    struct cli_results results;
+    const char *endpoint, *window;
     struct option_texts metadata;
     bool wait, quiet;
 };
@@ -26,9 +26,9 @@ static const struct option_spec options[] = {
      "Metadata to keep with the batch; may be repeated."},
     {'w', "wait", NULL, OPTION_SWITCH, offsetof(struct submit_options, wait),
      "Wait for the end, with progress on stderr."},
-    {'o', "output", "FILE", OPTION_TEXT, offsetof(struct submit_options, output),
+    {'o', "output", "FILE", OPTION_TEXT, offsetof(struct submit_options, results.output),
      "With --wait: write the answers to FILE."},
-    {'e', "errors", "FILE", OPTION_TEXT, offsetof(struct submit_options, errors),
+    {'e', "errors", "FILE", OPTION_TEXT, offsetof(struct submit_options, results.errors),
      "With --wait: write the lines that failed to FILE."},
     {'q', "quiet", NULL, OPTION_SWITCH, offsetof(struct submit_options, quiet),
      "No progress and no summary on stderr."},
@@ -50,16 +50,8 @@ static const struct command command = {
 
 static enum rc check_options(const struct submit_options *o, struct err *e)
 {
-    enum rc rc = RC_OK;
+    enum rc rc = cli_results_check(&o->results, o->wait, e);
 
-    if ((o->output || o->errors) && !o->wait)
-        return err_set(e, RC_INVALID,
-                       "-o and -e need --wait: there are no results before "
-                       "the batch has ended");
-    if (o->output)
-        rc = outfile_check(o->output, e);
-    if (rc == RC_OK && o->errors)
-        rc = outfile_check(o->errors, e);
     for (size_t i = 0; i < o->metadata.n && rc == RC_OK; i++)
         if (!strchr(o->metadata.v[i], '='))
             rc = err_set(e, RC_INVALID, "--metadata is '%.100s'; it must be KEY=VALUE",
@@ -141,24 +133,6 @@ static enum rc create(struct remote *r, const struct submit_options *o, struct i
     return rc;
 }
 
-static enum rc wait_for(struct remote *r, const struct submit_options *o,
-                        const struct input *in, const struct id *id, int *ret_code,
-                        struct err *e)
-{
-    struct buf answer = {0};
-    struct remote_batch b;
-    enum rc rc = cli_batch_wait(r, id, o->quiet, &answer, &b, e);
-
-    if (rc == RC_OK && b.status != BATCH_FAILED && o->output)
-        rc = cli_batch_fetch(r, &b, o->output, e);
-    if (rc == RC_OK && b.status != BATCH_FAILED && o->errors)
-        rc = cli_batch_fetch_errors(r, &b, o->errors, e);
-    if (rc == RC_OK)
-        *ret_code = cli_batch_verdict(&b, in->path, o->quiet);
-    buf_done(&answer);
-    return rc;
-}
-
 int submit_main(int argc, char **argv)
 {
     struct submit_options o = {0};
@@ -186,7 +160,7 @@ int submit_main(int argc, char **argv)
         fflush(stdout);
     }
     if (rc == RC_OK && o.wait)
-        rc = wait_for(r, &o, &in, &id, &code, &e);
+        rc = cli_batch_follow(r, &id, &o.results, in.path, o.quiet, &code, &e);
     input_close(&in);
     remote_free(r);
     return rc == RC_OK ? code : options_fail(remote_exit(rc), &e);

@@ -260,8 +260,10 @@ class Report:
             x.error["code"] if x.error else str(x.status) for x in errors)
 
 
-def check_batch(api, batch, data, oracle=None, crashes=0, attempts=5):
-    """Everything that must hold of a batch in a terminal state; data: its input file."""
+def check_batch(api, batch, data, oracle=None, crashes=0, attempts=5, reused=()):
+    """Everything that must hold of a batch in a terminal state; data: its input file.
+    reused: custom_ids whose answers came from an earlier batch; they count in no usage, and
+    the upstream saw them under that batch."""
     who, status = batch["id"], batch["status"]
     need(status in TERMINAL, "I10", f"{who} is {status}, not at its end")
     check_shape(batch)
@@ -279,9 +281,14 @@ def check_batch(api, batch, data, oracle=None, crashes=0, attempts=5):
     _check_once(who, lines, output, errors)
     _check_counts(batch, lines, output, errors)
     _check_verdicts(status, output, errors)
-    _check_usage(batch, output)
+    own = [x for x in output if x.custom_id not in reused]
+    _check_usage(batch, own)
     if oracle:
-        oracle.check(batch, lines, output, errors, crashes, attempts)
+        oracle.check(batch, [x for x in lines if x.custom_id not in reused], own, errors,
+                     crashes, attempts)
+        for line in lines:
+            need(line.custom_id not in reused or not oracle.attempts(who, line.number), "I11",
+                 f"{who}: line {line.number} was answered before and ran again")
     return Report(batch, lines, output, errors)
 
 

@@ -206,16 +206,28 @@ TEST(a_compressed_body_is_refused)
 
 TEST(the_servers_own_refusals_come_in_the_envelope)
 {
+    static const struct {
+        const char *path;
+        unsigned most;
+    } rows[] = {
+        {"/v1/batches", 16u << 20}, /* it may hold requests */
+        {"/v1/batches/validate", 16u << 20},
+        {"/v1/batches/batch_x/retry", LIMIT_API_BODY},
+    };
     struct rig *r = rig_new(NULL);
-    struct reply re;
-    char head[200];
 
-    CHECK(str_fmt(head, sizeof head,
-                  "POST /v1/batches HTTP/1.1\r\nHost: x\r\nContent-Length: %u\r\n"
-                  "Connection: close\r\n\r\n",
-                  LIMIT_API_BODY + 1) == RC_OK);
-    re = rig_send(r, str_of(head));
-    EQ_REFUSED(re, 413, "invalid_request_error", "\"request_too_large\"", "null");
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct reply re;
+        char head[200];
+
+        t_row(rows[i].path);
+        CHECK(str_fmt(head, sizeof head,
+                      "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %u\r\n"
+                      "Connection: close\r\n\r\n",
+                      rows[i].path, rows[i].most + 1) == RC_OK);
+        re = rig_send(r, str_of(head));
+        EQ_REFUSED(re, 413, "invalid_request_error", "\"request_too_large\"", "null");
+    }
     rig_free(r);
 }
 

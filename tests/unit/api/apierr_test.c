@@ -45,7 +45,9 @@ TEST(types_follow_the_status)
         buf_init(&b, 4096);
         apierr_put(&e, &b);
         OK(status >= 400 && status < 600);
-        OK(!!memmem(b.p, b.n, "invalid_request_error", 21) == (status < 500));
+        OK(!!memmem(b.p, b.n, "invalid_request_error", 21) ==
+           (status < 500 && status != 429));
+        OK(!!memmem(b.p, b.n, "rate_limit_error", 16) == (status == 429));
         OK(!!memmem(b.p, b.n, "server_error", 12) == (status >= 500));
         OK(!!apierr_retry_after((enum apierr_kind)k) == (status == 503));
         buf_done(&b);

@@ -27,6 +27,7 @@ struct engine {
     bool recovering;
     atomic_ullong changes;
     struct engine_log log; /* of every batch, unless its spool is NULL */
+    bool (*model_known)(void *ctx, struct str model); /* NULL: every model is */
 };
 
 uint64_t engine_changes(struct engine *g, const char *id)
@@ -58,6 +59,11 @@ void engine_cancel(struct engine *g, const struct id *batch)
 {
     g->last = *batch;
     atomic_fetch_add(&g->cancels, 1);
+}
+
+struct intake_rules engine_rules(struct engine *g, enum endpoint ep)
+{
+    return (struct intake_rules){.endpoint = ep, .model_known = g->model_known};
 }
 
 bool engine_recovered(struct engine *g)
