@@ -97,3 +97,8 @@ enum rc auth_judge(struct call *c, struct apierr *e)
         "The server cannot read its API keys at present and takes no calls. "
         "Its operator finds the reason in its log and in /readyz.");
 }
+
+bool auth_stands(const struct api *a, const struct id *key)
+{
+    return !a->opts.keys || keyring_stands(a->opts.keys, key, NULL) == RC_OK;
+}

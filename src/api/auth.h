@@ -15,7 +15,9 @@
 #pragma once
 
 #include "api/apierr.h"
+#include "base/id.h"
 
+struct api;
 struct call;
 
 /*
@@ -24,3 +26,7 @@ struct call;
  * key may be revoked during a long upload, again when the handler begins.
  */
 NODISCARD enum rc auth_judge(struct call *c, struct apierr *e);
+
+/* Whether who was let in with that key (c->key) still would be; for each piece of an answer
+ * that stays open. */
+bool auth_stands(const struct api *a, const struct id *key);

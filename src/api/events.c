@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/events.h"
+#include "api/auth.h"
 #include "api/batches.h"
 #include "api/call.h"
 #include "base/log.h"
@@ -12,7 +13,7 @@
 
 struct events {
     struct api *api;
-    struct id project, batch, req;
+    struct id project, key, batch, req;
     struct batch b;   /* as it was looked at last; the counts are newer */
     uint64_t changes; /* as engine_changes said before */
     bool fresh;       /* b has not been told yet */
@@ -135,6 +136,8 @@ static enum http_more pull(void *ctx, struct buf *out, bool stopping, usec_t *ag
 
     if (rc != RC_OK)
         return broken(v, rc, &e);
+    if (!auth_stands(v->api, &v->key))
+        return HTTP_BREAK;
     if (v->text.n == 0 && v->fresh && now - v->told_at >= EVENT_EVERY)
         tell(v, now);
     else if (v->text.n == 0 && now - v->told_at >= HEARTBEAT) {
@@ -186,6 +189,7 @@ void events_get(struct call *c)
     }
     v->api = c->api;
     v->project = c->project;
+    v->key = c->key;
     v->fresh = true;
     v->number = first_number(c);
     v->told_at = clock_mono() - EVENT_EVERY;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "api/results.h"
+#include "api/auth.h"
 #include "api/batches.h"
 #include "api/call.h"
 #include "api/ended.h"
@@ -13,7 +14,7 @@
 
 struct results {
     struct api *api;
-    struct id project, batch, req;
+    struct id project, key, batch, req;
     bool follow;
     uint64_t skip; /* lines to pass over before the first that is sent */
     usec_t wait;
@@ -214,7 +215,7 @@ static enum http_more pull(void *ctx, struct buf *out, bool stopping, usec_t *ag
 {
     struct results *r = ctx;
 
-    if (stopping && r->follow && !r->left)
+    if ((stopping && r->follow && !r->left) || !auth_stands(r->api, &r->key))
         return HTTP_BREAK;
     return r->ended ? pull_files(r, out) : pull_log(r, out, again);
 }
@@ -308,6 +309,7 @@ void results_get(struct call *c)
 
         *r = (struct results){.api = c->api,
                               .project = c->project,
+                              .key = c->key,
                               .batch = id,
                               .follow = follow,
                               .skip = after,

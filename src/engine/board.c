@@ -46,19 +46,19 @@ struct board *board_free(struct board *b)
     return NULL;
 }
 
-static atomic_ullong *changes_of(struct board *b, const char *batch)
+static atomic_ullong *changes_of(struct board *b, struct str batch)
 {
-    return &b->changes[crc32c(0, batch, strlen(batch)) % CHANGES];
+    return &b->changes[crc32c(0, batch.p, batch.n) % CHANGES];
 }
 
 uint64_t board_changes(struct board *b, const char *batch)
 {
-    return atomic_load(changes_of(b, batch));
+    return atomic_load(changes_of(b, str_of(batch)));
 }
 
 void board_changed(struct board *b, const struct id *batch)
 {
-    atomic_fetch_add(changes_of(b, batch->z), 1);
+    atomic_fetch_add(changes_of(b, id_str(batch)), 1);
 }
 
 /* With the lock held; the place may be a fresh one. */

@@ -249,6 +249,24 @@ enum rc keyring_check(struct keyring *k, struct str shown, struct id *ret_projec
     return rc;
 }
 
+enum rc keyring_stands(struct keyring *k, const struct id *key, struct err *e)
+{
+    const struct key *found;
+    enum rc rc;
+
+    hold_fresh(k);
+    rc = state(k, e);
+    if (rc == RC_OK) {
+        found = key_id_ok(id_str(key)) ? find(k, id_str(key)) : NULL;
+        if (!found || found->revoked_at)
+            rc = err_set(e, RC_DENIED, "no such key is in force");
+    } else if (rc == RC_NOTFOUND) {
+        rc = RC_OK;
+    }
+    pthread_rwlock_unlock(&k->lock);
+    return rc;
+}
+
 enum rc keyring_open(const char *dir, struct keyring **ret, struct err *e)
 {
     char path[FS_PATH_CAP];

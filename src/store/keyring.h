@@ -41,6 +41,10 @@ NODISCARD enum rc keyring_check(struct keyring *k, struct str shown,
                                 struct id *ret_project, struct id *ret_key,
                                 struct err *e);
 
+/* Whether a caller that keyring_check let in would still be: RC_OK, RC_DENIED, or why the
+ * file cannot be used.  For answers that take long.  key "": it was let in without one. */
+NODISCARD enum rc keyring_stands(struct keyring *k, const struct id *key, struct err *e);
+
 /* --- For who manages the keys of a directory; it must be there. --- */
 
 /* Makes a key in force from now on; its text is nowhere but in ret_text, which the caller

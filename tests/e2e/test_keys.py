@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """API keys beside a running server, and what a project may use at a time."""
 
+import http.client
 import os
 import threading
 
@@ -36,6 +37,39 @@ class Keys(E2E):
         self.assertEqual((got.status, got.error["code"]), (401, "invalid_api_key"))
         self.assertEqual(daemon.api.call("GET", "/healthz").status, 200)
         self.assertEqual(daemon.api.call("GET", "/readyz").status, 200)
+
+    def test_streams_that_are_open_end_with_their_key(self):
+        upstream = Upstream(ok(b'{"object":"x"}'))
+        self.addCleanup(upstream.close)
+        upstream.gate.clear()
+        daemon = self.serve(upstream.url)
+        key, _ = self.key(daemon.data, "add", "alice")
+        other, _ = self.key(daemon.data, "add", "bob")
+        daemon.api.key = key.strip()
+        batch_id = daemon.api.submit(chat_lines(3))
+        daemon.api.wait(batch_id, "in_progress")
+        ended = []
+
+        def watch(rest):
+            try:
+                got = daemon.api.call("GET", f"/v1/batches/{batch_id}/{rest}", timeout=30)
+                ended.append((rest, "whole", got.status))
+            except http.client.IncompleteRead:
+                ended.append((rest, "cut", None))
+        threads = [threading.Thread(target=watch, args=(x,))
+                   for x in ("events", "results?follow=1")]
+        for t in threads:
+            t.start()
+        threads[0].join(1.5)
+        self.assertEqual(ended, [])
+        self.key(daemon.data, "revoke", "alice")
+        for t in threads:
+            t.join(10)
+        self.assertEqual(sorted(x[:2] for x in ended),
+                         [("events", "cut"), ("results?follow=1", "cut")])
+        upstream.gate.set()
+        daemon.api.key = other.strip()
+        daemon.api.wait(batch_id, "completed")
 
     def test_keys_made_before_the_first_start_count_from_the_first_call_on(self):
         data = os.path.join(self.dir, "new")

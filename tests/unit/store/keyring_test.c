@@ -186,6 +186,7 @@ TEST(without_a_file_nobody_is_asked)
 
     EQ_RC(keyring_state(k, &e), RC_NOTFOUND);
     EQ_RC(check(k, "sk-whatever"), RC_NOTFOUND);
+    EQ_RC(keyring_stands(k, &(struct id){""}, &e), RC_OK);
     keyring_free(k);
     OK(keyring_free(NULL) == NULL);
 }
@@ -239,9 +240,15 @@ TEST(a_revoked_key_is_refused_from_the_next_check_on)
     struct keyring *k = ring();
     struct made a = add("alice", "default"), b = add("bob", "default");
     struct key gone;
+    struct id id;
 
     EQ_RC(check(k, a.text), RC_OK);
+    EQ_RC(id_from(str_of(a.key.id), &id), RC_OK);
+    EQ_RC(keyring_stands(k, &id, &e), RC_OK);
+    EQ_RC(keyring_stands(k, &(struct id){""}, &e),
+          RC_DENIED); /* let in before the keys */
     EQ_RC(keyring_revoke(".", STR("alice"), 1700000009, &gone, &e), RC_OK);
+    EQ_RC(keyring_stands(k, &id, &e), RC_DENIED);
     EQ_Z(gone.id, a.key.id);
     EQ_INT(gone.revoked_at, 1700000009);
     EQ_RC(check(k, a.text), RC_DENIED);
@@ -360,6 +367,23 @@ TEST(what_cannot_be_read_lets_nobody_in)
     put(STR(HEAD));
     EQ_INT(truncate("keys", KEYFILE_MAX + 1), 0);
     EQ_RC(check(k, "sk-x"), RC_CORRUPT);
+    keyring_free(k);
+}
+
+TEST(a_change_that_cannot_be_written_leaves_the_keys_as_they_were)
+{
+    struct keyring *k = ring();
+    struct made a = add("alice", "default");
+    char text[KEY_TEXT_CAP] = "untouched";
+    struct key key;
+
+    EQ_INT(mkdir("keys.tmp", 0700), 0); /* where the new file would be written */
+    OK(keyring_add(".", STR("bob"), STR("x"), 1, text, &key, &e) != RC_OK);
+    EQ_Z(text, "untouched");
+    OK(keyring_revoke(".", STR("alice"), 1, &key, &e) != RC_OK);
+    EQ_RC(check(k, a.text), RC_OK);
+    EQ_INT(rmdir("keys.tmp"), 0);
+    EQ_RC(keyring_revoke(".", STR("alice"), 1, &key, &e), RC_OK);
     keyring_free(k);
 }
 
