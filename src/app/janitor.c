@@ -14,6 +14,7 @@
 #define WARN_AGAIN   (600 * USEC_PER_SEC)
 #define IDS_MAX      ((size_t)1 << 30) /* 20 million names */
 #define REAP_AT_ONCE 64
+#define OUTBOX_KEPT  ((int64_t)OUTBOX_KEPT_DAYS * 86400)
 
 struct janitor {
     struct janitor_opts o;
@@ -103,6 +104,8 @@ enum rc janitor_reap(struct store *store, struct blobs *blobs, int64_t now,
     if (rc == RC_OK)
         rc = reap_kind(store, blobs, (struct reaped){ops->upload_reap, ops->part_forget},
                        now, ret_removed, e);
+    if (rc == RC_OK)
+        rc = ops->outbox_purge(store->self, now - OUTBOX_KEPT, e);
     return rc;
 }
 

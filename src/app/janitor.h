@@ -38,6 +38,7 @@ NODISCARD enum rc janitor_sweep(struct store *store, struct blobs *blobs,
                                 size_t *ret_removed, struct err *e);
 
 /* One round over files that were deleted or have expired, and over the parts of uploads
- * that were completed, cancelled or have expired. */
+ * that were completed, cancelled or have expired; forgets webhooks that were settled
+ * OUTBOX_KEPT_DAYS ago. */
 NODISCARD enum rc janitor_reap(struct store *store, struct blobs *blobs, int64_t now,
                                size_t *ret_removed, struct err *e);

@@ -161,6 +161,8 @@ struct outbox_rec {
     int status;  /* the last try's HTTP status; 0: it got none */
     char *error; /* owned; the last try's; NULL: none */
 };
+#define OUTBOX_KEPT_DAYS 30 /* a row stays so long after it was settled */
+
 void outbox_rec_done(struct outbox_rec *o);         /* may run twice */
 void outbox_free(struct outbox_rec *all, size_t n); /* an array and all in it */
 

@@ -2,6 +2,7 @@
 // OpenAI's own Node SDK, unchanged, against the batchd at BATCHD_URL.
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
+import http from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
@@ -20,6 +21,19 @@ const input = async (text) =>
 const create = (id, more = {}) => client.batches.create({
   input_file_id: id, endpoint: CHAT, completion_window: '24h', ...more,
 });
+
+// Events of all tests, as they come in: an event that finds nobody is sent again seconds later.
+const told = [];
+const hook = http.createServer((request, response) => {
+  const pieces = [];
+  request.on('data', (piece) => pieces.push(piece));
+  request.on('end', () => {
+    told.push({ headers: request.headers, body: Buffer.concat(pieces).toString() });
+    response.end();
+  });
+});
+await new Promise((ready) => hook.listen(process.env.BATCHD_WEBHOOK_PORT, '127.0.0.1', ready));
+hook.unref();
 
 async function ended(id) {
   for (const end = Date.now() + 30000; Date.now() < end;) {
@@ -128,4 +142,25 @@ test('retries with an idempotency key do no harm', async () => {
     file: await toFile(Buffer.from(lines(3)), 'in.jsonl'), purpose: 'batch',
   });
   assert.equal((await retrying.files.retrieve(file.id)).id, file.id);
+});
+
+test('webhooks are unwrapped', async () => {
+  const secret = process.env.BATCHD_WEBHOOK_SECRET;
+  const ends = {
+    'batch.completed': (await create((await input(lines(2))).id)).id,
+    'batch.failed': (await create((await input('{nope\n')).id)).id,
+  };
+  const of = (id) => told.find((x) => JSON.parse(x.body).data.id === id);
+  for (const [type, id] of Object.entries(ends)) {
+    for (const end = Date.now() + 30000; !of(id) && Date.now() < end;) {
+      await new Promise((wake) => setTimeout(wake, 20));
+    }
+    const { headers, body } = of(id);
+    const event = await client.webhooks.unwrap(body, headers, secret);
+    assert.equal(event.type, type);
+    assert.equal(event.object, 'event');
+    assert.equal(event.id, headers['webhook-id']);
+    await assert.rejects(client.webhooks.unwrap(`${body} `, headers, secret),
+      OpenAI.InvalidWebhookSignatureError);
+  }
 });

@@ -2,6 +2,7 @@
 """OpenAI's own Python SDK, unchanged, against batchd: everything it offers for batches."""
 
 import asyncio
+import importlib
 import hashlib
 import io
 import json
@@ -12,6 +13,7 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "e2e"))
 
 import openai  # noqa: E402  (after the path)
+import receiver  # noqa: E402
 from harness import CHAT, E2E, chat_lines, until  # noqa: E402
 
 
@@ -215,6 +217,40 @@ class Sdk(E2E):
             body = json.loads(line)["response"]["body"]
             answer = openai.types.CreateEmbeddingResponse.model_validate(body)
             self.assertEqual(len(answer.data), 2)
+
+    def test_webhooks_of_all_four_kinds_are_unwrapped(self):
+        told = receiver.Receiver()
+        self.addCleanup(told.close)
+        new, old = receiver.secret(2), receiver.secret(1)
+        file = self.path("secrets", f"{new}\n{old}\n".encode())
+        client = self.client("--latency", "300ms", flags=["--max-inflight", "2"], config=(
+            f"[webhook app]\nurl = {told.url}\nsecret_file = {file}\n"))
+
+        def start(data, window="24h"):
+            return client.batches.create(input_file_id=self.input_file(client, data).id,
+                                         endpoint=CHAT, completion_window=window).id
+        ends = {"batch.completed": start(chat_lines(2)), "batch.failed": start(b"{nope\n"),
+                "batch.expired": start(chat_lines(50), "1s"),
+                "batch.cancelled": start(chat_lines(50))}
+        client.batches.cancel(ends["batch.cancelled"])
+        types = importlib.import_module("openai.types.webhooks")
+        kinds = {"batch.completed": types.BatchCompletedWebhookEvent,
+                 "batch.failed": types.BatchFailedWebhookEvent,
+                 "batch.expired": types.BatchExpiredWebhookEvent,
+                 "batch.cancelled": types.BatchCancelledWebhookEvent}
+        got = {}
+        for _, headers, body in told.arrived(4):
+            event = client.webhooks.unwrap(body, headers, secret=new)
+            self.assertEqual(client.webhooks.unwrap(body, headers, secret=old), event)
+            self.assertIsInstance(event, kinds[event.type])
+            self.assertEqual((event.object, event.id), ("event", headers["webhook-id"]))
+            kinds[event.type].model_validate_json(body, strict=True)
+            got[event.type] = event.data.id
+            with self.assertRaises(openai.InvalidWebhookSignatureError):
+                client.webhooks.unwrap(body + b" ", headers, secret=new)
+            with self.assertRaises(openai.InvalidWebhookSignatureError):
+                client.webhooks.unwrap(body, headers, secret=receiver.secret(3))
+        self.assertEqual(got, ends)
 
     def test_the_asynchronous_client(self):
         self.client().close()

@@ -212,6 +212,54 @@ TEST(reaping_takes_the_parts_of_uploads_that_ended_or_whose_time_is_over)
     close_node();
 }
 
+/* A batch that is refused at once, and whom that is told. */
+static void put_event(const char *id)
+{
+    static const char *const names[] = {"app"};
+    struct batch b = {.endpoint = ENDPOINT_CHAT, .window = "24h", .created_at = 100};
+    struct batch_change change = {.notify = names, .n_notify = 1};
+
+    EQ_RC(id_from(str_of(id), &b.id), RC_OK);
+    EQ_RC(id_from(STR("file-x"), &b.input_file), RC_OK);
+    EQ_RC(id_from(STR("default"), &b.project), RC_OK);
+    b.expires_at = 100 + 86400;
+    EQ_RC(node.store->ops->batch_add(node.store->self, &b, NULL, NULL, &e), RC_OK);
+    EQ_RC(node.store->ops->batch_move(node.store->self, NULL, id, BATCH_EV_INVALID, 100,
+                                      &change, NULL, &e),
+          RC_OK);
+}
+
+static size_t events_of(const char *id, int64_t *ret_seq)
+{
+    struct outbox_rec *all = NULL;
+    size_t n = 0;
+
+    EQ_RC(node.store->ops->outbox_list(node.store->self, NULL, id, &all, &n, &e), RC_OK);
+    *ret_seq = n ? all[0].seq : 0;
+    outbox_free(all, n);
+    return n;
+}
+
+TEST(webhooks_are_forgotten_a_month_after_they_were_settled_and_never_before)
+{
+    const int64_t month = (int64_t)OUTBOX_KEPT_DAYS * 86400;
+    struct outbox_result good = {.now = 200, .delivered = true};
+    int64_t seq;
+    size_t removed;
+
+    open_node();
+    put_event("batch_told");
+    put_event("batch_not_told");
+    EQ_INT(events_of("batch_told", &seq), 1);
+    EQ_RC(node.store->ops->outbox_settle(node.store->self, seq, &good, &e), RC_OK);
+    EQ_RC(janitor_reap(node.store, node.blobs, 200 + month, &removed, &e), RC_OK);
+    EQ_INT(events_of("batch_told", &seq), 1);
+    EQ_RC(janitor_reap(node.store, node.blobs, 201 + month, &removed, &e), RC_OK);
+    EQ_INT(events_of("batch_told", &seq), 0);
+    EQ_INT(events_of("batch_not_told", &seq), 1);
+    close_node();
+}
+
 TEST(reaping_goes_on_past_one_handful)
 {
     size_t removed;
