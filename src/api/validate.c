@@ -146,6 +146,7 @@ static void answer(struct check *k)
 static void check(struct call *c)
 {
     struct check k = {.c = c};
+    struct blobs *blobs = c->api->opts.blobs; /* c is gone once it is answered */
     enum rc rc = batch_body_read_input(http_body(c->rq), &k.body, &k.fault);
 
     estimate_init(&k.estimate);
@@ -159,7 +160,7 @@ static void check(struct call *c)
         call_fail(c, &k.fault);
     else
         call_fail_rc(c, rc, &k.why);
-    c->api->opts.blobs->ops->close(k.blob);
+    blobs->ops->close(k.blob);
     estimate_done(&k.estimate);
     buf_done(&k.lines);
     mem_free(k.errors);
@@ -167,11 +168,13 @@ static void check(struct call *c)
 
 void batches_validate(struct call *c)
 {
-    if (atomic_fetch_add(&c->api->scans, 1) < SCANS_AT_ONCE)
+    struct api *a = c->api;
+
+    if (atomic_fetch_add(&a->scans, 1) < SCANS_AT_ONCE)
         check(c);
     else
         call_fail_as(c, APIERR_BUSY, NULL,
                      "The server checks %d inputs already. Try again in a moment.",
                      SCANS_AT_ONCE);
-    atomic_fetch_sub(&c->api->scans, 1);
+    atomic_fetch_sub(&a->scans, 1);
 }
