@@ -149,6 +149,15 @@ class Uploads(E2E):
         part(daemon.api, upload["id"], bytes(64 * MIB))
         self.assertEqual(len(on_disk(daemon, "part_")), 1)
 
+    def test_the_parts_of_an_upload_have_a_bound(self):
+        daemon = self.serve(self.sim().url)
+        upload = create(daemon.api, 10, "a.bin", "user_data")
+        self.refused(send_part(daemon.api, upload["id"], bytes(11)), 400, "made for 10 bytes")
+        ids = [part(daemon.api, upload["id"], bytes(10)) for _ in range(4)]
+        self.refused(send_part(daemon.api, upload["id"], b"x"), 400, "40 already")
+        self.assertEqual(sorted(on_disk(daemon, "part_")), sorted(ids))
+        complete(daemon.api, upload["id"], ids[2:3])
+
     # The end of an upload
 
     def test_wrong_completes_leave_the_upload_pending(self):

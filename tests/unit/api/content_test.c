@@ -135,6 +135,9 @@ TEST(if_range_sends_the_whole_of_another_file)
     tag_line(header, "If-Range: ", &first, "\r\nRange: bytes=0-1\r\n");
     re = content(r, "GET", &id, header);
     EQ_INT(re.status, 206);
+    /* A weak tag is never good enough (13.1.5). */
+    tag_line(header, "If-Range: W/", &first, "\r\nRange: bytes=0-1\r\n");
+    EQ_INT(content(r, "GET", &id, header).status, 200);
     re = content(r, "GET", &id, "If-Range: \"other\"\r\nRange: bytes=0-1\r\n");
     EQ_INT(re.status, 200);
     EQ_INT(re.body.n, 10);
