@@ -4,6 +4,8 @@
  * to answer it.  Private to the room.
  *
  * Owns:    the call, from the server's `open` to its `close`.
+ *          `close` may run on another thread as soon as it is answered: nothing of the
+ *          call may be touched behind the answer.
  * Threads: one at a time, as http/server.h says; struct api is shared and read only but
  * for its atomics.
  * Errors:  every handler ends in exactly one call_reply*, call_fail* or call_text.
