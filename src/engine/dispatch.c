@@ -7,6 +7,7 @@
 #include "core/line.h"
 #include "engine/journal.h"
 #include "engine/queues.h"
+#include "engine/roster.h"
 
 /* Lines go out in file order, so one read serves many of them. */
 #define WINDOW (256u << 10)
@@ -29,6 +30,7 @@ static struct slot *slot_take(struct engine *g)
     s = mem_new(struct slot);
     http_call_init(&s->call);
     list_init(&s->link);
+    list_init(&s->doubt);
     return s;
 }
 
@@ -37,6 +39,7 @@ static void slot_give(struct engine *g, struct slot *s)
     struct live *l = s->live;
 
     list_del(&s->link);
+    list_del(&s->doubt);
     l->inflight--;
     atomic_fetch_sub_explicit(&g->stats.inflight, 1, memory_order_relaxed);
     s->live = NULL;
@@ -300,27 +303,69 @@ static bool keeps(const struct slot *s, enum outcome_class cls)
            cls == OUTCOME_OVERSIZE;
 }
 
+static void give_up(struct slot *s, usec_t now)
+{
+    struct live *l = s->live;
+
+    sched_aborted(l->engine->sched, &s->ticket, now);
+    slot_give(l->engine, s);
+    live_touch(l);
+}
+
+static void settle(struct slot *s, const struct outcome *o, usec_t now)
+{
+    struct http_call *c = &s->call;
+    struct live *l = s->live;
+    struct engine *g = l->engine;
+    usec_t retry_after = c->retry_after_ms >= 0 ? c->retry_after_ms * USEC_PER_MS : -1;
+
+    atomic_fetch_add_explicit(&g->stats.calls[o->cls], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&g->stats.answer_bytes, c->answer.n, memory_order_relaxed);
+    if (sched_done(g->sched, &s->ticket, o->cls, retry_after, now) == SCHED_RETRY)
+        atomic_fetch_add_explicit(&g->stats.retries, 1, memory_order_relaxed);
+    else if (keeps(s, o->cls))
+        write_result(g, s, o, now);
+    slot_give(g, s);
+    live_touch(l);
+}
+
 static void answered(struct http_call *c)
 {
     struct slot *s = CONTAINER_OF(c, struct slot, call);
-    struct live *l = s->live;
-    struct engine *g = l->engine;
+    struct engine *g = s->live->engine;
     usec_t now = loop_now(g->loop);
-    usec_t retry_after = c->retry_after_ms >= 0 ? c->retry_after_ms * USEC_PER_MS : -1;
     struct outcome o;
 
     if (c->fate == HTTP_ABORTED) { /* the client is being freed: the process ends */
-        sched_aborted(g->sched, &s->ticket, now);
-        slot_give(g, s);
+        give_up(s, now);
         return;
     }
     o = outcome_of_call(c);
-    atomic_fetch_add_explicit(&g->stats.calls[o.cls], 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&g->stats.answer_bytes, c->answer.n, memory_order_relaxed);
-    if (sched_done(g->sched, &s->ticket, o.cls, retry_after, now) == SCHED_RETRY)
-        atomic_fetch_add_explicit(&g->stats.retries, 1, memory_order_relaxed);
-    else if (keeps(s, o.cls))
-        write_result(g, s, &o, now);
-    slot_give(g, s);
-    live_touch(l);
+    s->question = c->fate == HTTP_ANSWERED && c->status == 404
+                      ? roster_doubts(g, s->ticket.upstream)
+                      : 0;
+    if (s->question)
+        list_add_tail(&g->doubted, &s->doubt);
+    else
+        settle(s, &o, now);
+}
+
+void dispatch_settle(struct engine *g, uint16_t up, uint64_t question, bool away)
+{
+    usec_t now = loop_now(g->loop);
+
+    list_each_safe (it, &g->doubted) {
+        struct slot *s = list_entry(it, struct slot, doubt);
+        const char *model = g->by_handle[s->ticket.batch]->model;
+        struct outcome o;
+
+        if (s->ticket.upstream != up || s->question > question)
+            continue;
+        list_del(&s->doubt);
+        o = outcome_of_call(&s->call);
+        if (away || !catalog_serves(g->catalog, up, str_of(model)))
+            give_up(s, now);
+        else
+            settle(s, &o, now);
+    }
 }

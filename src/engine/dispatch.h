@@ -10,4 +10,8 @@
 
 void dispatch(struct engine *g, usec_t now);
 void dispatch_abort(struct live *l, usec_t now); /* gives up its calls in flight */
-void dispatch_free(struct engine *g);            /* none may be in flight */
+/* The upstream answered that question: those lines that it had answered with 404
+ * (roster_doubts) get their verdict, or, when it is away or does not list their model any
+ * more, another try that costs them nothing. */
+void dispatch_settle(struct engine *g, uint16_t up, uint64_t question, bool away);
+void dispatch_free(struct engine *g); /* none may be in flight */

@@ -347,6 +347,7 @@ enum rc engine_new(const struct engine_opts *o, struct engine **ret, struct err 
     g->board = board_new();
     g->projects = projects_new(o);
     list_init(&g->free_slots);
+    list_init(&g->doubted);
     list_init(&g->dirty);
     list_init(&g->changed);
     /* As a JSON string an answer can grow sixfold; the log takes no more than LIMIT_RESULT. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/roster.h"
+#include "engine/dispatch.h"
 #include "engine/phases.h"
 #include "engine/queues.h"
 
@@ -19,6 +20,8 @@ struct question {
     bool fixed;     /* by the configuration */
     bool once;      /* its first question has ended */
     unsigned later; /* failures in a row that may pass */
+    uint64_t asked; /* how often, probes apart */
+    bool asking;    /* and the last one has no answer yet */
     struct loop_timer timer;
 };
 
@@ -66,13 +69,49 @@ static void check_ready(struct engine *g)
 /* --- Asking --------------------------------------------------------------------------
  */
 
+static void ask_now(struct question *q)
+{
+    if (q->asking)
+        return; /* its answer will come */
+    q->asking = true;
+    q->asked++;
+    upstream_list(q->engine->ups[q->up]);
+}
+
 static void ask(void *ctx, usec_t now)
 {
     struct question *q = ctx;
 
     (void)now;
     if (!q->engine->draining)
-        IGNORE(upstream_list(q->engine->ups[q->up])); /* false: its answer will come */
+        ask_now(q);
+}
+
+/* One that is under way may have been answered before the line was. */
+uint64_t roster_doubts(struct engine *g, uint16_t up)
+{
+    struct question *q = &g->roster->ups[up];
+    uint64_t next = q->asked + 1;
+
+    if (q->fixed || catalog_count(g->catalog, up) == 0)
+        return 0;
+    ask_now(q);
+    return next;
+}
+
+/* Who waits for a later answer than this one has the next question asked. */
+static void settle(struct question *q, const struct http_call *c)
+{
+    struct engine *g = q->engine;
+    bool away = c->fate == HTTP_NO_CONNECT || c->fate == HTTP_RESET;
+
+    dispatch_settle(g, q->up, q->asked, away);
+    list_each (it, &g->doubted) {
+        if (list_entry(it, struct slot, doubt)->ticket.upstream == q->up) {
+            ask_now(q);
+            return;
+        }
+    }
 }
 
 static void ask_later(struct question *q)
@@ -136,7 +175,7 @@ static bool take(struct question *q, const struct http_call *c)
            catalog_unlisted(catalog, q->up, true);
 }
 
-void roster_listed(void *ctx, uint16_t up, const struct http_call *call)
+void roster_listed(void *ctx, uint16_t up, const struct http_call *call, bool probe)
 {
     struct engine *g = ctx;
     struct question *q = &g->roster->ups[up];
@@ -147,7 +186,12 @@ void roster_listed(void *ctx, uint16_t up, const struct http_call *call)
                  upstream_name(g->ups[up]), catalog_count(g->catalog, up));
     }
     q->once = true;
-    ask_later(q);
+    if (!probe) {
+        q->asking = false;
+        settle(q, call);
+    }
+    if (!q->asking)
+        ask_later(q);
     check_ready(g);
 }
 

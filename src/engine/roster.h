@@ -27,8 +27,15 @@ struct roster;
 void roster_open(struct engine *g);
 void roster_close(struct engine *g); /* may run twice */
 
+/*
+ * A line came back with 404: may its model have gone from the upstream's list since it was
+ * asked for?  Then it is asked for again, and dispatch_settle will be called with the
+ * number of that question.  0: there is no doubt.
+ */
+uint64_t roster_doubts(struct engine *g, uint16_t up);
+
 /* The `listed` of upstream_ears; ctx is the engine. */
-void roster_listed(void *ctx, uint16_t up, const struct http_call *call);
+void roster_listed(void *ctx, uint16_t up, const struct http_call *call, bool probe);
 
 /*
  * Has each upstream answered, or failed to, once; or are 5 s gone?  A new batch is not

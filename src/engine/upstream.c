@@ -13,7 +13,6 @@ struct upstream {
     uint16_t number;
     bool fixed;   /* the configuration names its models */
     bool healthy; /* what the probe's first question said */
-    bool listing;
     struct http_call probe, list;
     struct upstream_ears ears;
 };
@@ -134,7 +133,7 @@ static void probe_listed(struct http_call *c)
     if (u->healthy)
         ok = c->fate != HTTP_NO_CONNECT && c->fate != HTTP_RESET;
     if (!u->fixed)
-        u->ears.listed(u->ears.ctx, u->number, c);
+        u->ears.listed(u->ears.ctx, u->number, c, true);
     u->ears.probed(u->ears.ctx, u->number, ok);
 }
 
@@ -161,16 +160,11 @@ static void list_answered(struct http_call *c)
 {
     struct upstream *u = CONTAINER_OF(c, struct upstream, list);
 
-    u->listing = false;
     if (c->fate != HTTP_ABORTED)
-        u->ears.listed(u->ears.ctx, u->number, c);
+        u->ears.listed(u->ears.ctx, u->number, c, false);
 }
 
-bool upstream_list(struct upstream *u)
+void upstream_list(struct upstream *u)
 {
-    if (u->listing)
-        return false;
-    u->listing = true;
     ask(u, &u->list, u->api, "/models", list_answered);
-    return true;
 }

@@ -17,9 +17,9 @@ struct upstream;
 struct upstream_ears {
     /* ok: it answered a free GET like a server in order. */
     void (*probed)(void *ctx, uint16_t number, bool ok);
-    /* The end of a GET /models, whatever became of it; before `probed` when it was part
-     * of a probe. */
-    void (*listed)(void *ctx, uint16_t number, const struct http_call *call);
+    /* The end of a GET /models, whatever became of it.  probe: of a probe, right before
+     * its `probed`; else of upstream_list. */
+    void (*listed)(void *ctx, uint16_t number, const struct http_call *call, bool probe);
     void *ctx;
 };
 
@@ -41,5 +41,5 @@ const char *upstream_name(const struct upstream *u);
  */
 void upstream_probe(struct upstream *u);
 
-/* GET /models; false: one is under way. */
-bool upstream_list(struct upstream *u);
+/* GET /models; not while one is under way. */
+void upstream_list(struct upstream *u);

@@ -142,7 +142,9 @@ struct slot {
     struct http_call call;
     struct sched_ticket ticket;
     struct live *live;
-    struct list link; /* live.calls or engine.free_slots */
+    struct list link;  /* live.calls or engine.free_slots */
+    struct list doubt; /* in engine.doubted: its answer is there and not settled */
+    uint64_t question; /* ... until this question has its answer (roster_doubts) */
     char *line;
     size_t cap, n;
 };
@@ -180,6 +182,7 @@ struct engine {
     struct queue **by_handle;  /* by the scheduler's handle */
     uint32_t cap_handles;
     struct list free_slots;
+    struct list doubted; /* slots: see roster_doubts */
     struct list dirty;
     struct list changed;
     struct loop_timer wake;
