@@ -131,7 +131,7 @@ static enum rc read_format(const char *path, struct err *e)
     return RC_OK;
 }
 
-/* FORMAT comes last: where it is, the directories beside it are. */
+/* FORMAT comes last, and on a disk: where it is, the directories beside it are. */
 static enum rc make_format(const char *path, struct err *e)
 {
     static const char *const dirs[] = {"files", "tmp", "spool"};
@@ -143,6 +143,8 @@ static enum rc make_format(const char *path, struct err *e)
         if (rc == RC_OK)
             rc = fs_mkdir(sub, 0700, e);
     }
+    if (rc == RC_OK)
+        rc = fs_sync_dir(path, e);
     snprintf(text, sizeof text, FORMAT_PREFIX "%u\n", FORMAT);
     return rc == RC_OK ? fs_replace(path, "FORMAT", text, strlen(text), e) : rc;
 }
