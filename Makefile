@@ -51,7 +51,7 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(B)/tests/%)
 FUZZ_BIN := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 BENCH_BIN := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
 
-.PHONY: all check fuzzers benches lint format clean install tests
+.PHONY: all check crash fuzzers benches lint format clean install tests
 all: $(B)/batchd
 ifeq ($(V),release)
 all: build/batchd
@@ -78,6 +78,15 @@ $(TEST_BIN): $(B)/tests/%: $(B)/tests/%.o $(B)/tests/lib/t.o $(B)/libbatchd.a
 $(BENCH_BIN): $(B)/bench/%: $(B)/bench/%.o $(B)/libbatchd.a
 	$(CC) $(LD_$(V)) $(LDFLAGS) -o $@ $^ $(LIBS)
 
+# The crash explorer, and the recorder that the program under test is preloaded with.
+CRASH_OBJ := $(patsubst %.c,$(B)/%.o,$(filter-out tests/crash/recorder.c,$(wildcard tests/crash/*.c)))
+$(B)/tests/crash/explore: $(CRASH_OBJ) $(B)/libbatchd.a
+	$(CC) $(LD_$(V)) $(LDFLAGS) -o $@ $^ $(LIBS)
+$(B)/tests/crash/recorder.so: tests/crash/recorder.c tests/crash/trace.h Makefile
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -I. -std=gnu17 -O1 -g $(WARN) -shared -fPIC -o $@ $< -ldl
+crash: $(B)/tests/crash/explore $(B)/tests/crash/recorder.so
+
 $(B)/fuzz/fuzz_%: $(B)/fuzz/fuzz_%.o $(B)/libbatchd.a
 	$(CC) $(LD_$(V)) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -103,5 +112,5 @@ install: $(B)/batchd
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TEST_BIN:=.d) $(FUZZ_BIN:=.d) $(BENCH_BIN:=.d)
+-include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TEST_BIN:=.d) $(FUZZ_BIN:=.d) $(BENCH_BIN:=.d) $(CRASH_OBJ:.o=.d)
 .SECONDARY:
