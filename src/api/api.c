@@ -3,9 +3,11 @@
 #include "api/auth.h"
 #include "api/batches.h"
 #include "api/call.h"
+#include "api/control.h"
 #include "api/events.h"
 #include "api/files.h"
 #include "api/models.h"
+#include "api/progress.h"
 #include "api/quota.h"
 #include "api/results.h"
 #include "api/uploads.h"
@@ -31,7 +33,11 @@ static const struct route routes[] = {
     {"GET", "/v1/batches", batches_list, BODY_NONE},
     {"GET", "/v1/batches/{id}", batches_get, BODY_NONE},
     {"POST", "/v1/batches/validate", batches_validate, BODY_BATCH},
+    {"POST", "/v1/batches/{id}", control_edit, BODY_JSON},
     {"POST", "/v1/batches/{id}/cancel", batches_cancel, BODY_NONE},
+    {"POST", "/v1/batches/{id}/pause", control_pause, BODY_NONE},
+    {"POST", "/v1/batches/{id}/resume", control_resume, BODY_NONE},
+    {"GET", "/v1/batches/{id}/progress", progress_get, BODY_NONE},
     {"GET", "/v1/batches/{id}/results", results_get, BODY_NONE},
     {"GET", "/v1/batches/{id}/events", events_get, BODY_NONE},
     {"GET", "/v1/batches/{id}/webhooks", webhooks_list, BODY_NONE},

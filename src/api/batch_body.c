@@ -241,31 +241,41 @@ static enum rc read_callback(const struct json_val *v, const struct batch_rules 
     return RC_OK;
 }
 
+static enum rc read_priority(const struct json_val *v, struct batch_body *ret,
+                             struct apierr *e)
+{
+    int64_t priority = 0;
+    enum rc rc = body_signed(v, "priority", -10, 10, &priority, e);
+
+    ret->priority = (int)priority;
+    ret->has_priority = body_given(v);
+    return rc;
+}
+
 static enum rc read_extensions(const struct json_val *vals,
                                const struct batch_rules *rules, struct buf *text,
                                struct batch_body *ret, struct apierr *e)
 {
-    int64_t sample = 0, priority = 0;
+    int64_t sample = 0;
     enum rc rc = read_continue(&vals[CONTINUE_FROM], text, ret, e);
 
     if (rc == RC_OK)
         rc = body_signed(&vals[SAMPLE], "sample", 1, LIMIT_LINES_EVER, &sample, e);
     if (rc == RC_OK)
-        rc = body_signed(&vals[PRIORITY], "priority", -10, 10, &priority, e);
+        rc = read_priority(&vals[PRIORITY], ret, e);
     if (rc == RC_OK)
         rc = body_bool(&vals[PAUSED], "paused", &ret->paused, e);
     buf_reset(text);
     if (rc == RC_OK)
         rc = read_callback(&vals[CALLBACK_URL], rules, text, ret, e);
     ret->sample = (uint32_t)sample;
-    ret->priority = (int)priority;
     return rc;
 }
 
 /* --- The whole -----------------------------------------------------------------------
  */
 
-/* What the three bodies differ in. */
+/* What the bodies differ in. */
 typedef enum rc members_fn(const struct json_val *vals, const struct batch_rules *rules,
                            struct buf *text, struct batch_body *ret, struct apierr *e);
 
@@ -306,6 +316,19 @@ static enum rc retry_members(const struct json_val *vals, const struct batch_rul
     return rc == RC_OK ? read_metadata(&vals[METADATA], text, ret, e) : rc;
 }
 
+static enum rc edit_members(const struct json_val *vals, const struct batch_rules *rules,
+                            struct buf *text, struct batch_body *ret, struct apierr *e)
+{
+    enum rc rc = read_priority(&vals[PRIORITY], ret, e);
+
+    if (rc == RC_OK && body_given(&vals[WINDOW]))
+        return read_window(&vals[WINDOW], rules, text, ret, e);
+    if (rc == RC_OK && !ret->has_priority)
+        return apierr_set(e, APIERR_MISSING, NULL,
+                          "Nothing to change: give 'priority' or 'completion_window'.");
+    return rc;
+}
+
 static enum rc read_body(struct str text, members_fn *members,
                          const struct batch_rules *rules, struct batch_body *ret,
                          struct apierr *e)
@@ -340,4 +363,10 @@ enum rc batch_body_read_retry(struct str text, const struct batch_rules *rules,
                               struct batch_body *ret, struct apierr *e)
 {
     return read_body(str_trim(text).n ? text : STR("{}"), retry_members, rules, ret, e);
+}
+
+enum rc batch_body_read_edit(struct str text, const struct batch_rules *rules,
+                             struct batch_body *ret, struct apierr *e)
+{
+    return read_body(text, edit_members, rules, ret, e);
 }

@@ -183,6 +183,13 @@ class Watch:
     def cancelled(self, batch_id):
         self.cancels.add(batch_id)
 
+    def changed(self, batch):
+        """A call of ours changed its window: from now on it is as this object says."""
+        old = self.batches.get(batch["id"], batch)
+        self.batches[batch["id"]] = {**old, "expires_at": batch["expires_at"],
+                                     "completion_window": batch["completion_window"]}
+        self.saw(batch)
+
     def saw(self, batch):
         check_shape(batch)
         old = self.batches.get(batch["id"])

@@ -57,7 +57,7 @@ TEST(a_known_path_with_another_method_answers_405_with_allow)
         {"POST", "/v1/files/file-1", "GET, HEAD, DELETE"},
         {"PATCH", "/v1/files/file-1/content", "GET, HEAD"},
         {"DELETE", "/v1/batches", "POST, GET, HEAD"},
-        {"POST", "/v1/batches/batch_1", "GET, HEAD"},
+        {"DELETE", "/v1/batches/batch_1", "GET, HEAD, POST"},
         {"GET", "/v1/batches/batch_1/cancel", "POST"},
         {"HEAD", "/v1/batches/batch_1/cancel", "POST"},
         {"DELETE", "/v1/models/a/b", "GET, HEAD"},

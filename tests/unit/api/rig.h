@@ -22,7 +22,9 @@
 
 struct engine {
     struct store *store;
-    atomic_int submits, cancels;
+    atomic_int submits, cancels, edits;
+    bool has_progress; /* of every batch: */
+    struct engine_progress progress;
     struct id last; /* submitted or cancelled */
     bool recovering;
     atomic_ullong changes;
@@ -64,6 +66,25 @@ void engine_cancel(struct engine *g, const struct id *batch)
 struct intake_rules engine_rules(struct engine *g, enum endpoint ep)
 {
     return (struct intake_rules){.endpoint = ep, .model_known = g->model_known};
+}
+
+enum rc engine_edit(struct engine *g, const struct id *project, const char *id,
+                    const struct batch_edit *edit, struct batch *ret, struct err *e)
+{
+    enum rc rc = g->store->ops->batch_edit(g->store->self, project, id, edit,
+                                           clock_wall_sec(), ret, e);
+
+    if (rc == RC_OK)
+        atomic_fetch_add(&g->edits, 1);
+    return rc;
+}
+
+bool engine_progress(struct engine *g, const struct id *batch,
+                     struct engine_progress *ret)
+{
+    (void)batch;
+    *ret = g->progress;
+    return g->has_progress;
 }
 
 bool engine_recovered(struct engine *g)
