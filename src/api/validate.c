@@ -143,38 +143,38 @@ static void answer(struct check *k)
     call_reply_json(k->c, &body);
 }
 
-static void check(struct call *c)
+static enum rc check(struct check *k)
+{
+    enum rc rc = batch_body_read_input(http_body(k->c->rq), &k->body, &k->fault);
+
+    if (rc == RC_OK)
+        rc = k->body.requests.type == JSON_ARRAY ? open_requests(k) : open_file(k);
+    return rc == RC_OK && !k->errors ? scan(k) : rc;
+}
+
+void batches_validate(struct call *c)
 {
     struct check k = {.c = c};
-    struct blobs *blobs = c->api->opts.blobs; /* c is gone once it is answered */
-    enum rc rc = batch_body_read_input(http_body(c->rq), &k.body, &k.fault);
+    enum rc rc;
 
+    if (atomic_fetch_add(&c->api->scans, 1) >= SCANS_AT_ONCE) {
+        atomic_fetch_sub(&c->api->scans, 1);
+        call_fail_as(c, APIERR_BUSY, NULL,
+                     "The server checks %d inputs already. Try again in a moment.",
+                     SCANS_AT_ONCE);
+        return;
+    }
     estimate_init(&k.estimate);
-    if (rc == RC_OK)
-        rc = k.body.requests.type == JSON_ARRAY ? open_requests(&k) : open_file(&k);
-    if (rc == RC_OK && !k.errors)
-        rc = scan(&k);
-    if (rc == RC_OK)
+    rc = check(&k);
+    c->api->opts.blobs->ops->close(k.blob);
+    atomic_fetch_sub(&c->api->scans, 1);
+    if (rc == RC_OK) /* with the answer the call is gone */
         answer(&k);
     else if (rc == RC_INVALID)
         call_fail(c, &k.fault);
     else
         call_fail_rc(c, rc, &k.why);
-    blobs->ops->close(k.blob);
     estimate_done(&k.estimate);
     buf_done(&k.lines);
     mem_free(k.errors);
-}
-
-void batches_validate(struct call *c)
-{
-    struct api *a = c->api;
-
-    if (atomic_fetch_add(&a->scans, 1) < SCANS_AT_ONCE)
-        check(c);
-    else
-        call_fail_as(c, APIERR_BUSY, NULL,
-                     "The server checks %d inputs already. Try again in a moment.",
-                     SCANS_AT_ONCE);
-    atomic_fetch_sub(&a->scans, 1);
 }

@@ -141,6 +141,55 @@ class Sdk(E2E):
         with self.assertRaises(openai.ConflictError):  # at once: it is told not to retry
             patient.batches.cancel(batch.id)
 
+    def test_members_that_the_sdk_does_not_know(self):
+        client = self.client()
+        requests = [{"custom_id": f"r-{i}", "body": {"model": "sim-model", "messages": [
+            {"role": "user", "content": "hello"}]}} for i in range(3)]
+        batch = client.batches.create(
+            input_file_id=None, endpoint=CHAT, completion_window="24h",
+            extra_body={"requests": requests, "priority": 5, "paused": False, "sample": None})
+        first = self.done(client, batch.id)
+        self.assertEqual((first.status, first.request_counts.completed), ("completed", 3))
+        self.assertEqual(client.files.retrieve(first.input_file_id).filename, "inline.jsonl")
+        # The old SDK knows neither model nor usage; beyond these there is nothing to know.
+        self.assertLessEqual(set(first.model_extra or {}), {"model", "usage"})
+        # As compact as the SDK sends it: a body is the same when its bytes are.
+        more = "".join(json.dumps({**x, "method": "POST", "url": CHAT},
+                                  separators=(",", ":")) + "\n"
+                       for x in requests + [{**requests[0], "custom_id": "r-9"}])
+        batch = client.batches.create(
+            input_file_id=self.input_file(client, more.encode()).id, endpoint=CHAT,
+            completion_window="24h", extra_body={"continue_from": first.id})
+        second = self.done(client, batch.id)
+        self.assertEqual(second.request_counts.completed, 4)
+        before = client.files.content(first.output_file_id).text
+        after = client.files.content(second.output_file_id).text
+        self.assertTrue(after.startswith(before))
+        with self.assertRaises(openai.BadRequestError) as caught:
+            client.batches.create(input_file_id="file-x", endpoint=CHAT, completion_window="24h",
+                                  extra_body={"priority": "high"})
+        self.assertEqual((caught.exception.code, caught.exception.param),
+                         ("invalid_type", "priority"))
+        with self.assertRaises(openai.ConflictError):
+            client.post(f"/batches/{second.id}/retry", cast_to=openai.types.Batch)
+
+    def test_an_idempotency_key_of_the_caller(self):
+        client = self.client()
+        file = self.input_file(client, chat_lines(2))
+
+        def create(key, **more):
+            return client.batches.create(input_file_id=file.id, endpoint=CHAT,
+                                         completion_window="24h",
+                                         extra_headers={"Idempotency-Key": key}, **more)
+        first = create("mine-1")
+        self.done(client, first.id)
+        again = create("mine-1")
+        self.assertEqual((again.id, again.status), (first.id, "completed"))
+        with self.assertRaises(openai.UnprocessableEntityError) as caught:
+            create("mine-1", metadata={"other": "request"})
+        self.assertEqual(caught.exception.code, "idempotency_key_reused")
+        self.assertNotEqual(create("mine-2").id, first.id)
+
     def test_delete(self):
         client = self.client()
         file = self.input_file(client, chat_lines(1))
