@@ -75,8 +75,9 @@ void call_fail(struct call *c, const struct apierr *e)
         snprintf(s, sizeof s, "%u", retry_after);
         http_add_header(c->rq, "Retry-After", s);
     }
-    /* SDKs try a 409 again unless told; none of ours ever turns into something else. */
-    if (e->kind == APIERR_CONFLICT)
+    /* SDKs try a 409 and a 429 again within seconds unless told; none of our 409s ever turns
+     * into something else, and room for a batch comes when another one has ended. */
+    if (e->kind == APIERR_CONFLICT || e->kind == APIERR_TOO_MANY_BATCHES)
         http_add_header(c->rq, "x-should-retry", "false");
     buf_init(&body, sizeof *e * 8); /* a byte becomes \u00XX at the most */
     apierr_put(e, &body);

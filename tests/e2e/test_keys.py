@@ -5,7 +5,7 @@ import http.client
 import os
 import threading
 
-from harness import Api, E2E, chat_lines, until
+from harness import CHAT, Api, E2E, chat_lines, until
 from upstream import Upstream, ok
 
 KEY = r"^sk-batchd-[0-9a-f]{16}-[0-9a-f]{64}\n$"
@@ -209,3 +209,53 @@ class Limits(E2E):
         opened.set()
         self.finished(daemon, first, chat_lines(80))
         self.finished(daemon, fits, chat_lines(60, 100))
+
+    def test_batches_beyond_the_projects_limit_are_refused_and_sdks_do_not_insist(self):
+        upstream, daemon = self.gated("--project-batches", "2")
+        file_id = daemon.api.upload(chat_lines(3))
+        first, _ = daemon.api.create(file_id), daemon.api.create(file_id)
+        got = daemon.api.call("POST", "/v1/batches", {
+            "input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"})
+        self.assertEqual((got.status, got.error["type"], got.error["code"]),
+                         (429, "rate_limit_error", "batch_limit_exceeded"))
+        self.assertIn("2", got.error["message"])
+        self.assertEqual(got.headers.get("x-should-retry"), "false")
+        self.assertEqual(len(daemon.api.want(200, "GET", "/v1/batches")["data"]), 2)
+        daemon.api.cancel(first["id"])
+        upstream.gate.set()
+        daemon.api.wait(first["id"])
+        daemon.api.wait(daemon.api.create(file_id)["id"], "completed")
+
+    def test_each_project_has_its_own_limits(self):
+        upstream = Upstream(ok(b'{"object":"x"}'))
+        self.addCleanup(upstream.close)
+        upstream.gate.clear()
+        daemon = self.serve(upstream.url, config=(
+            "[limits]\nproject_inflight = 3\nproject_lines = 100\nproject_batches = 2\n"
+            "[project small]\nmax_inflight = 1\nmax_lines = 5\nmax_batches = 1\n"))
+        apis = {}
+        for project in ("default", "small", "other"):
+            status, key, _ = self.program("key", "add", project, "--project", project,
+                                          "--data-dir", daemon.data)
+            self.assertEqual(status, 0)
+            apis[project] = Api(daemon.api.base, daemon.watch, key.strip())
+        apis["small"].wait(apis["small"].submit(chat_lines(6)), "failed")
+        for n, (project, api) in enumerate(apis.items()):
+            api.wait(api.submit(chat_lines(5, 1000 * n)), "in_progress")
+        upstream.arrived(7)
+        threading.Event().wait(0.3)  # and not one more
+        by_project = [sum(b"line %d" % n in x[2] for x in upstream.seen)
+                      for n in (100, 200)]
+        self.assertEqual(len(upstream.seen), 3 + 1 + 3)
+        self.assertEqual(by_project, [1, 3])
+        upload = apis["small"].upload(chat_lines(1))
+        got = apis["small"].call("POST", "/v1/batches", {
+            "input_file_id": upload, "endpoint": CHAT, "completion_window": "24h"})
+        self.assertEqual(got.status, 429, got)
+        apis["other"].submit(chat_lines(1))  # nobody else's batches count
+        upstream.gate.set()
+        for api in apis.values():
+            for batch in api.want(200, "GET", "/v1/batches")["data"]:
+                api.wait(batch["id"], ("completed", "failed"))
+        metrics = daemon.api.call("GET", "/metrics").body
+        self.assertNotIn(b"small", metrics)  # it names no project

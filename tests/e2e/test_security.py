@@ -173,12 +173,11 @@ class S1Tenants(Keyed):
         upstream.gate.clear()
         ids["running"] = api.submit(chat_lines(5))
         api.wait(ids["running"], "in_progress")
-        if ("POST", "/v1/uploads") in routes():
-            body, head = body_of("POST", "/v1/uploads")
-            ids["upload"] = api.want(200, "POST", "/v1/uploads", body, head)["id"]
-            body, head = body_of("POST", "/v1/uploads/{id}/parts")
-            ids["part"] = api.want(200, "POST", f"/v1/uploads/{ids['upload']}/parts", body,
-                                   head)["id"]
+        body, head = body_of("POST", "/v1/uploads")
+        ids["upload"] = api.want(200, "POST", "/v1/uploads", body, head)["id"]
+        body, head = body_of("POST", "/v1/uploads/{id}/parts")
+        ids["part"] = api.want(200, "POST", f"/v1/uploads/{ids['upload']}/parts", body,
+                               head)["id"]
         return ids
 
     @staticmethod
@@ -283,9 +282,22 @@ class S1Tenants(Keyed):
         bob_lines = [x for x in upstream.seen[seen:] if b"line 2" in x[2]]
         self.assertEqual(len(bob_lines), 0, "a line of the other project's file was run")
 
+    def test_an_idempotency_key_of_another_project_is_another_one(self):
+        upstream, daemon = self.gated()
+        made = []
+        for name, project in (("alice", "default"), ("bob", "team-b"), ("ann", "default")):
+            api = Api(daemon.api.base, daemon.watch, self.add_key(daemon, name, project))
+            if name != "ann":
+                file_id = api.upload(chat_lines(1))
+            body = {"input_file_id": file_id if name != "ann" else made[0]["input_file_id"],
+                    "endpoint": CHAT, "completion_window": "24h"}
+            got = api.call("POST", "/v1/batches", body, {"Idempotency-Key": "same"})
+            self.assertEqual(got.status, 200, got)
+            made.append(got.json)
+        self.assertNotEqual(made[0]["id"], made[1]["id"])
+        self.assertEqual(made[0]["id"], made[2]["id"])  # another key of the same project
+
     def test_a_foreign_part_completes_no_upload(self):
-        if ("POST", "/v1/uploads") not in routes():
-            self.fail("there is no route for uploads")
         upstream, daemon = self.gated()
         alice = Api(daemon.api.base, daemon.watch, self.add_key(daemon, "alice"))
         bob = Api(daemon.api.base, daemon.watch, self.add_key(daemon, "bob", "team-b"))
