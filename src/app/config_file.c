@@ -8,6 +8,7 @@
 #include "app/setting.h"
 
 #include "base/mem.h"
+#include "store/keyfile.h"
 
 #include <ini.h>
 #include <stdarg.h>
@@ -66,6 +67,13 @@ static void open_named(struct file_walk *w, const struct setting_kind *k, struct
     if (!name_ok(name)) {
         refuse(w, "%s %s's name has letters, digits, '.', '_' and '-' only", k->a,
                k->section);
+        return;
+    }
+    if (k == &setting_kinds[KIND_PROJECT] && !project_ok(name)) {
+        refuse(w,
+               "there can be no project '%.*s': a name has lower-case letters, digits, "
+               "'_' and '-' only, and begins with a letter or a digit",
+               STR_ARG(name));
         return;
     }
     for (size_t i = 0; i < n; i++) {

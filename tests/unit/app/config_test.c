@@ -296,6 +296,9 @@ TEST(mistakes_in_a_file_are_told_in_one_sentence_with_their_line)
          "x.ini:1: a webhook's name has letters, digits, '.', '_' and '-' only"},
         {"project key", "[project p]\nmax_byte = 1\n",
          "x.ini:2: there is no key 'max_byte' in [project NAME]; see batchd.conf(5)"},
+        {"project name", "[project Team.A]\n",
+         "x.ini:1: there can be no project 'Team.A': a name has lower-case letters, "
+         "digits, '_' and '-' only, and begins with a letter or a digit"},
         {"project number", "[project p]\nmax_files = 0\n",
          "x.ini:2: max_files is \"0\"; it must be a whole number from 1 to 4294967295"},
         {"alias without target", "[aliases]\na =\n",
