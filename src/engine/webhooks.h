@@ -6,7 +6,7 @@
  * The rows are written in the transaction that ends a batch (work.c, live_move), so an
  * event is sent at least once whatever crashes, each time under the same id.  At most
  * eight deliveries are under way, two to one destination: one that is slow does not hold
- * up the others.
+ * up the others, as long as no more than 2,048 events are due to those that are slow.
  *
  * Owns:    a thread with its loop and HTTP client, a worker for the store, the secrets.
  * Threads: any.

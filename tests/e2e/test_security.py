@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The security matrix, a class for each threat: what a client, a file or a name may try, and
-what must not come of it.  (Hosts of webhooks and callbacks are in test_webhooks.py.)
+what must not come of it.  (Hosts of webhooks and callbacks are in test_callbacks.py.)
 """
 
 import gzip

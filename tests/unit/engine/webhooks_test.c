@@ -4,6 +4,8 @@
 #include "tests/unit/http/peer.h"
 #include "engine/webhooks.h"
 
+#include <stdatomic.h>
+
 #define SECRET "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 #define OTHER  "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX"
 
@@ -16,7 +18,7 @@ static struct outbox {
     struct outbox_rec rows[ROWS_MAX];
     size_t n;
     enum rc fail_due, fail_settle; /* until they are set back */
-    unsigned dues, settles;        /* how often it was asked */
+    atomic_uint dues, settles;     /* how often it was asked */
 } box = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static void copy_row(const struct outbox_rec *from, struct outbox_rec *to)
