@@ -509,11 +509,6 @@ void engine_models(struct engine *g, catalog_fn *fn, void *ctx)
     catalog_each(g->catalog, fn, ctx);
 }
 
-bool engine_model_known(struct engine *g, struct str model)
-{
-    return catalog_knows(g->catalog, model);
-}
-
 /* Has the batch, as the store tells it, results that only the board knows of? */
 static bool needs_board(const struct batch *b)
 {

@@ -151,8 +151,6 @@ bool engine_log(struct engine *g, const char *id, struct engine_log *ret); /* as
 
 /* What GET /v1/models tells: see catalog_each. */
 void engine_models(struct engine *g, catalog_fn *fn, void *ctx);
-/* May a batch name it: is it an alias, or served by an upstream, or can nobody tell? */
-bool engine_model_known(struct engine *g, struct str model);
 
 /* Appends Prometheus text (exposition format 0.0.4). */
 void engine_metrics(struct engine *g, struct buf *out);
