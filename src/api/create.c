@@ -351,7 +351,7 @@ static struct batch_rules rules_of(const struct call *c)
 void batches_create(struct call *c)
 {
     struct batch_rules rules = rules_of(c);
-    struct batch_body body;
+    struct batch_body body = {0};
     struct making m;
     enum rc rc;
 

@@ -85,6 +85,29 @@ class Full(E2E):
         daemon.watch.check_promises(daemon.api)
         daemon.settled()
 
+    def test_answers_that_find_no_room_are_taken_over_when_there_is_some(self):
+        small = self.small(48)
+        if not small:
+            return  # the reuse test of the engine has its crashes
+        upstream = Upstream(ok(b'{"object":"x","s":"' + b"y" * 2500 + b'"}'))
+        self.addCleanup(upstream.close)
+        daemon = self.serve(upstream.url, data=os.path.join(small.path, "data"))
+        data = chat_lines(3000)
+        first = daemon.api.wait(daemon.api.submit(data), "completed")
+        again = daemon.api.upload(data)
+        small.fill()
+        with open(os.path.join(small.path, "ballast"), "r+b") as f:
+            f.truncate(os.fstat(f.fileno()).st_size - (3 << 20))  # less than the answers take
+        batch_id = daemon.api.create(again, continue_from=first["id"])["id"]
+        until("the batch to wait for room", lambda: "ev=batch.waits" in daemon.proc.errors())
+        self.assertEqual(daemon.api.get(batch_id)["status"], "validating")
+        small.empty()
+        second = daemon.api.wait(batch_id, "completed", timeout=40)
+        self.assertEqual(second["request_counts"], {"total": 3000, "completed": 3000, "failed": 0})
+        self.assertEqual(daemon.api.output(second), daemon.api.output(first))
+        self.assertEqual(len(upstream.seen), 3000)
+        daemon.settled()
+
     def batch_over_a_file_limit(self):
         """The nearest thing without the right to mount: no file may pass one megabyte."""
         sim = self.sim("--tokens", "500")

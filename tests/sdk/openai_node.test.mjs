@@ -144,6 +144,30 @@ test('retries with an idempotency key do no harm', async () => {
   assert.equal((await retrying.files.retrieve(file.id)).id, file.id);
 });
 
+test('a create with one key makes one batch', async () => {
+  const file = await input(lines(2));
+  const params = { input_file_id: file.id, endpoint: CHAT, completion_window: '24h' };
+  const key = { headers: { 'Idempotency-Key': `mine-${file.id}` } };
+  const first = await client.batches.create(params, key);
+  assert.equal((await client.batches.create(params, key)).id, first.id);
+  await assert.rejects(client.batches.create({ ...params, metadata: { a: 'b' } }, key),
+    OpenAI.UnprocessableEntityError);
+  assert.notEqual((await client.batches.create(params)).id, first.id);
+});
+
+test('a batch that all lines of were answered cannot be retried', async () => {
+  const batch = await ended((await create((await input(lines(2))).id)).id);
+  await assert.rejects(client.post(`/batches/${batch.id}/retry`, { maxRetries: 2 }),
+    OpenAI.ConflictError);
+  const next = await client.batches.create({
+    input_file_id: batch.input_file_id, endpoint: batch.endpoint, completion_window: '24h',
+    continue_from: batch.id,
+  });
+  const both = await Promise.all([batch, await ended(next.id)].map(
+    async (x) => (await client.files.content(x.output_file_id)).text()));
+  assert.equal(both[1], both[0]);
+});
+
 test('webhooks are unwrapped', async () => {
   const secret = process.env.BATCHD_WEBHOOK_SECRET;
   const ends = {
