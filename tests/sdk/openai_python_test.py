@@ -38,6 +38,28 @@ class Sdk(E2E):
             return batch if batch.status in ended else None
         return until("the batch to end", look)
 
+    def test_keys_projects_and_their_limits_are_the_errors_that_the_sdk_knows(self):
+        unused = self.client(flags=["--project-batches", "1", "--max-inflight", "1"])
+        keys = [self.program("key", "add", name, "--project", name, "--data-dir",
+                             self.daemon.data)[1].strip() for name in ("a", "b")]
+        with self.assertRaises(openai.AuthenticationError) as wrong:
+            unused.files.list()
+        self.assertEqual(wrong.exception.code, "invalid_api_key")
+        a, b = (unused.with_options(api_key=k, max_retries=2) for k in keys)
+        file = self.input_file(a, chat_lines(2000))
+        batch = a.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+        for call in (lambda: b.files.retrieve(file.id), lambda: b.batches.retrieve(batch.id),
+                     lambda: b.batches.cancel(batch.id), lambda: b.files.delete(file.id)):
+            self.assertRaises(openai.NotFoundError, call)
+        self.assertEqual([list(b.files.list()), list(b.batches.list())], [[], []])
+        with self.assertRaises(openai.RateLimitError) as full:
+            a.batches.create(input_file_id=file.id, endpoint=CHAT, completion_window="24h")
+        self.assertEqual(full.exception.code, "batch_limit_exceeded")
+        metrics = self.daemon.api.call("GET", "/metrics").body.decode()
+        # Told once: the SDK did not insist, though it may try twice more.
+        self.assertIn('{method="POST",route="/v1/batches",code="429"} 1\n', metrics)
+        a.batches.cancel(batch.id)
+
     def test_a_whole_round(self):
         client = self.client()
         data = chat_lines(25)
