@@ -203,6 +203,7 @@ static const struct key *find(const struct keyring *k, struct str id)
 {
     size_t low = 0, high = k->keys.n;
 
+    CHECK(id.p && id.n == KEY_ID_DIGITS);
     while (low < high) {
         size_t mid = low + (high - low) / 2;
         int c = memcmp(k->by_id[mid]->id, id.p, id.n);
