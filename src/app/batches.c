@@ -13,7 +13,7 @@
 struct batch_options {
     struct cli_server server;
     const char *limit, *output, *errors;
-    bool quiet;
+    bool quiet, progress;
 };
 
 #define SERVER_OPTIONS CLI_SERVER_OPTIONS(struct batch_options)
@@ -55,6 +55,15 @@ static int end(struct session *s, enum rc rc, int code)
         return options_fail(EXIT_DISK, &s->e);
     }
     return code;
+}
+
+/* The answer to a call on the batch itself. */
+static enum rc ask(struct session *s, const char *method, const char *what)
+{
+    char path[96];
+
+    CHECK(str_fmt(path, sizeof path, "/batches/%s%s", s->id.z, what) == RC_OK);
+    return remote_call(s->remote, method, path, NULL, &s->answer, &s->e);
 }
 
 /* --- list --------------------------------------------------------------------------- */
@@ -160,7 +169,11 @@ int list_main(int argc, char **argv)
 
 /* --- show --------------------------------------------------------------------------- */
 
-static const struct option_spec show_options[] = {SERVER_OPTIONS};
+static const struct option_spec show_options[] = {
+    {'p', "progress", NULL, OPTION_SWITCH, offsetof(struct batch_options, progress),
+     "Print what it does at present instead: rate, expected end, and why it waits."},
+    SERVER_OPTIONS,
+};
 
 static const struct command show_command = {
     .name = "show",
@@ -192,7 +205,9 @@ int show_main(int argc, char **argv)
     if (code >= 0)
         return code;
     rc = begin(&s);
-    if (rc == RC_OK)
+    if (rc == RC_OK && s.o.progress)
+        rc = ask(&s, "GET", "/progress");
+    else if (rc == RC_OK)
         rc = remote_batch_get(s.remote, &s.id, &s.answer, &b, &s.e);
     if (rc == RC_OK)
         put_pretty(&s.answer);
@@ -231,40 +246,75 @@ int watch_main(int argc, char **argv)
     return end(&s, rc, code);
 }
 
-/* --- cancel ------------------------------------------------------------------------- */
+/* --- cancel, pause, resume ----------------------------------------------------------- */
 
-static const struct option_spec cancel_options[] = {SERVER_OPTIONS};
+static const struct option_spec order_options[] = {SERVER_OPTIONS};
 
 static const struct command cancel_command = {
     .name = "cancel",
     .synopsis = "ID [flags]",
     .text = "Cancels a batch: what is in flight may end, what was answered is kept.",
-    .options = cancel_options,
-    .n_options = COUNTOF(cancel_options),
+    .options = order_options,
+    .n_options = COUNTOF(order_options),
     .min_args = 1,
     .max_args = 1,
 };
 
-int cancel_main(int argc, char **argv)
+static const struct command pause_command = {
+    .name = "pause",
+    .synopsis = "ID [flags]",
+    .text =
+        "Pauses a batch: what is in flight may end, nothing more is sent.  Its deadline\n"
+        "stays.",
+    .options = order_options,
+    .n_options = COUNTOF(order_options),
+    .min_args = 1,
+    .max_args = 1,
+};
+
+static const struct command resume_command = {
+    .name = "resume",
+    .synopsis = "ID [flags]",
+    .text = "Lets a batch go on that was paused, or whose sample is done.",
+    .options = order_options,
+    .n_options = COUNTOF(order_options),
+    .min_args = 1,
+    .max_args = 1,
+};
+
+/* Prints the batch's status after the order. */
+static int order(const struct command *command, int argc, char **argv, const char *what)
 {
     struct session s = {0};
     struct remote_batch b;
-    char path[96];
-    int code = options_take(&cancel_command, argc, argv, &s.o, &s.cl);
+    int code = options_take(command, argc, argv, &s.o, &s.cl);
     enum rc rc;
 
     if (code >= 0)
         return code;
     rc = begin(&s);
     if (rc == RC_OK)
-        rc = str_fmt(path, sizeof path, "/batches/%s/cancel", s.id.z);
-    if (rc == RC_OK)
-        rc = remote_call(s.remote, "POST", path, NULL, &s.answer, &s.e);
+        rc = ask(&s, "POST", what);
     if (rc == RC_OK)
         rc = remote_batch_read(buf_peek(&s.answer), &b, &s.e);
     if (rc == RC_OK)
         printf("%s %s\n", b.id.z, batch_status_name(b.status));
     return end(&s, rc, EXIT_DONE);
+}
+
+int cancel_main(int argc, char **argv)
+{
+    return order(&cancel_command, argc, argv, "/cancel");
+}
+
+int pause_main(int argc, char **argv)
+{
+    return order(&pause_command, argc, argv, "/pause");
+}
+
+int resume_main(int argc, char **argv)
+{
+    return order(&resume_command, argc, argv, "/resume");
 }
 
 /* --- results ------------------------------------------------------------------------ */

@@ -13,6 +13,8 @@ int list_main(int argc, char **argv);
 int show_main(int argc, char **argv);
 int watch_main(int argc, char **argv);
 int cancel_main(int argc, char **argv);
+int pause_main(int argc, char **argv);
+int resume_main(int argc, char **argv);
 int results_main(int argc, char **argv);
 int retry_main(int argc, char **argv);
 int key_main(int argc, char **argv);

@@ -22,6 +22,8 @@ static const struct {
     {"show", "ID", show_main, "Print a batch's object."},
     {"watch", "ID", watch_main, "Wait for a batch's end."},
     {"cancel", "ID", cancel_main, "Cancel a batch."},
+    {"pause", "ID", pause_main, "Send nothing more of a batch for now."},
+    {"resume", "ID", resume_main, "Let a batch go on."},
     {"results", "ID", results_main, "Fetch the results of a batch."},
     {"retry", "ID", retry_main, "Run the lines of a batch that failed again."},
     {"key", "add NAME | list | revoke NAME", key_main, "Manage the keys of a server."},

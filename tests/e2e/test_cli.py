@@ -8,7 +8,8 @@ import checker
 from harness import CHAT, E2E, chat_lines, free_port
 from upstream import Upstream, ok
 
-COMMANDS = ("serve", "run", "check", "submit", "list", "show", "watch", "cancel", "results", "sim")
+COMMANDS = ("serve", "run", "check", "submit", "list", "show", "watch", "cancel", "pause",
+            "resume", "results", "sim")
 
 
 class Client(E2E):

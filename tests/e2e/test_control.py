@@ -260,6 +260,30 @@ class Deadline(Control):
         self.assertIn("give a longer window", got.error["message"])
 
 
+class Cli(Control):
+    def client(self, daemon, *args):
+        return self.program(*args, "--server", daemon.api.base)
+
+    def test_batchd_pauses_resumes_and_shows_progress(self):
+        upstream, daemon = self.gated()
+        data = chat_lines(20)
+        batch_id = daemon.api.submit(data)
+        upstream.arrived(4)
+        self.assertEqual(self.client(daemon, "pause", batch_id),
+                         (0, f"{batch_id} in_progress\n", ""))
+        upstream.gate.set()
+        self.done(daemon, batch_id, 4)
+        status, out, err = self.client(daemon, "show", batch_id, "--progress")
+        self.assertEqual((status, err), (0, ""))
+        self.assertEqual(json.loads(out)["why"], "Paused by its owner. Resume it to go on.")
+        self.assertEqual(self.client(daemon, "resume", batch_id),
+                         (0, f"{batch_id} in_progress\n", ""))
+        self.finished(daemon, batch_id, data)
+        status, _, err = self.client(daemon, "pause", batch_id)
+        self.assertEqual(status, 2)
+        self.assertIn("Cannot pause a batch with status 'completed'", self.one_sentence(err))
+
+
 class Why(Control):
     def test_no_upstream_is_configured(self):
         daemon = self.serve([])
