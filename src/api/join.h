@@ -14,8 +14,16 @@ struct join_part {
     uint64_t bytes; /* as its record says */
 };
 
-/* The whole is not published yet: commit or abort it.  md5 NULL: not asked for.
- * RC_NOTFOUND: a part's bytes are gone.  RC_CORRUPT: a part has other bytes than its
- * record says.  On failure nothing is left. */
-NODISCARD enum rc join_parts(struct blobs *blobs, const struct join_part *parts, size_t n,
-                             uint8_t md5[16], struct blob_put **ret, struct err *e);
+struct join {
+    struct blobs *blobs;
+    const struct join_part *parts;
+    size_t n;
+    uint8_t *md5;            /* 16 bytes for the MD5 sum of the whole; NULL: no matter */
+    bool (*stop)(void *ctx); /* asked now and then; true: give up */
+    void *ctx;
+};
+
+/* *ret is not published yet: commit or abort it.  RC_NOTFOUND: a part's bytes are gone.
+ * RC_CORRUPT: a part has other bytes than its record says.  RC_CANCELLED: stop said so.
+ * On failure nothing is left. */
+NODISCARD enum rc join_parts(const struct join *j, struct blob_put **ret, struct err *e);

@@ -10,6 +10,7 @@
 #include "io/pool.h"
 #include "json/json.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 
 /* API reference, the Upload object: it ends an hour after it was made. */
@@ -361,6 +362,14 @@ static void describe_file(const struct call *c, const struct upload_rec *u,
     f->expires_at = expires ? f->created_at + expires : 0;
 }
 
+/* The server is stopping, or may keep nothing any more. */
+static bool stopping(void *ctx)
+{
+    const struct api *a = ctx;
+
+    return atomic_load(&a->refused) != NULL;
+}
+
 /* The bytes of the chosen parts, published under f->id.  RC_INVALID: *fault tells. */
 static enum rc write_file(struct call *c, const struct complete_body *body,
                           const struct join_part *parts, struct file_rec *f,
@@ -370,8 +379,18 @@ static enum rc write_file(struct call *c, const struct complete_body *body,
     struct blob_put *put = NULL;
     struct blob_sum sum;
     uint8_t md5[16];
-    enum rc rc = join_parts(b, parts, body->n_parts, body->has_md5 ? md5 : NULL, &put, e);
+    struct join join = {.blobs = b,
+                        .parts = parts,
+                        .n = body->n_parts,
+                        .md5 = body->has_md5 ? md5 : NULL,
+                        .stop = stopping,
+                        .ctx = c->api};
+    enum rc rc = join_parts(&join, &put, e);
 
+    if (rc == RC_CANCELLED)
+        return apierr_set(fault, APIERR_UNAVAILABLE, NULL,
+                          "The server is stopping. The upload is as it was: complete it "
+                          "again when the server is back.");
     if (rc != RC_OK)
         return rc;
     rc = check_md5(body, md5, fault);

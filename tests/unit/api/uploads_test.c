@@ -525,42 +525,71 @@ static enum rc gated_write(struct blob_put *p, const void *data, size_t n, struc
     return mem_write(p, data, n, e);
 }
 
-/* More of them than the server has workers. */
-TEST(long_completes_hold_nobody_up)
-{
-    enum { N = 5, BYTES = 17 << 20 };
-    struct rig *r = rig_new(NULL);
-    struct blob_ops gated = *r->m->blobs_if.ops;
-    char *bytes = mem_alloc(BYTES);
-    struct racer racers[N];
-    pthread_t threads[N];
+enum { LONG = 5, LONG_BYTES = 17 << 20 }; /* more of them than the server has workers */
 
-    gated.write = gated_write;
-    r->m->blobs_if.ops = &gated;
-    for (size_t i = 0; i < N; i++) {
+/* Sends completes that stand at a closed gate or wait behind those that do. */
+static void begin_long(struct rig *r, struct blob_ops *gated, struct racer *racers,
+                       pthread_t *threads)
+{
+    char *bytes = mem_alloc(LONG_BYTES);
+
+    gated->write = gated_write;
+    r->m->blobs_if.ops = gated;
+    for (size_t i = 0; i < LONG; i++) {
         struct reply re;
 
-        racers[i] = (struct racer){.r = r, .upload = pending(r, BYTES)};
-        re = send_part(r, &racers[i].upload, (struct str){bytes, BYTES});
+        racers[i] = (struct racer){.r = r, .upload = pending(r, LONG_BYTES)};
+        re = send_part(r, &racers[i].upload, (struct str){bytes, LONG_BYTES});
         EQ_INT(re.status, 200);
         racers[i].part = rig_id(&re);
     }
+    mem_free(bytes);
     atomic_store(&gate_shut, true);
-    for (size_t i = 0; i < N; i++)
+    for (size_t i = 0; i < LONG; i++)
         CHECK(pthread_create(&threads[i], NULL, race, &racers[i]) == 0);
     while (atomic_load(&r->m->puts) == 0) /* one has begun */
         usleep(1000);
+}
+
+TEST_SLOW(long_completes_hold_nobody_up, 120)
+{
+    struct rig *r = rig_new(NULL);
+    struct blob_ops gated = *r->m->blobs_if.ops;
+    struct racer racers[LONG];
+    pthread_t threads[LONG];
+
+    begin_long(r, &gated, racers, threads);
     for (int i = 0; i < 20; i++)
         EQ_INT(rig_get(r, "/v1/files").status, 200);
     EQ_INT(r->m->n_files, 0);
     atomic_store(&gate_shut, false);
-    for (size_t i = 0; i < N; i++) {
+    for (size_t i = 0; i < LONG; i++) {
         pthread_join(threads[i], NULL);
         EQ_INT(racers[i].status, 200);
     }
-    EQ_INT(r->m->n_files, N);
-    EQ_INT(r->m->n_blobs, N);
-    mem_free(bytes);
+    EQ_INT(r->m->n_files, LONG);
+    EQ_INT(r->m->n_blobs, LONG);
+    rig_free(r);
+}
+
+/* Those under way and those that wait behind them. */
+TEST_SLOW(long_completes_end_when_the_server_stops, 120)
+{
+    struct rig *r = rig_new(NULL);
+    struct blob_ops gated = *r->m->blobs_if.ops;
+    struct racer racers[LONG];
+    pthread_t threads[LONG];
+
+    begin_long(r, &gated, racers, threads);
+    api_refuse(r->api, "the server is stopping");
+    atomic_store(&gate_shut, false);
+    for (size_t i = 0; i < LONG; i++) {
+        pthread_join(threads[i], NULL);
+        EQ_INT(racers[i].status, 503);
+    }
+    EQ_INT(r->m->n_files, 0);
+    EQ_INT(r->m->n_blobs, LONG); /* the parts: it can be sent again */
+    EQ_INT(atomic_load(&r->m->puts), 0);
     rig_free(r);
 }
 
