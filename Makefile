@@ -6,7 +6,7 @@ WERROR ?= 0
 PREFIX ?= /usr/local
 B      := build/$(V)
 
-PKGS := libmicrohttpd libcurl sqlite3 libcrypto libxxhash zlib
+PKGS := libmicrohttpd libcurl sqlite3 libcrypto libxxhash zlib libzstd
 # libinih has no pkg-config name that all of Debian and Ubuntu agree on.
 LIBS := $(shell pkg-config --libs $(PKGS)) -linih -lpthread -lm
 

@@ -187,10 +187,24 @@ static void find_route(struct call *c)
 /* --- The server's callbacks ----------------------------------------------------------
  */
 
+static enum rc judge_coding(struct call *c)
+{
+    struct str header = http_header(c->rq, "Content-Encoding");
+    bool taken = c->api->opts.max_expansion != 0;
+
+    if (decode_coding(header, &c->coding) == RC_OK &&
+        !http_header_again(c->rq, "Content-Encoding") &&
+        (taken || c->coding == DECODE_NONE))
+        return RC_OK;
+    return apierr_set(
+        &c->refusal, APIERR_ENCODING, NULL,
+        "Content-Encoding '%.*s' is not supported; send the body as it is%s.",
+        APIERR_SHOW(header), taken ? ", or as either gzip or zstd" : "");
+}
+
 /* What is wrong whatever the body says. */
 static void judge_head(struct call *c)
 {
-    struct str encoding = http_header(c->rq, "Content-Encoding");
     const char *why = atomic_load(&c->api->refused);
 
     if (c->refused)
@@ -201,12 +215,8 @@ static void judge_head(struct call *c)
     if (why && strcmp(c->route->method, "GET") != 0)
         apierr_set(&c->refusal, APIERR_UNAVAILABLE, NULL,
                    "This server takes no new work at present: %s", why);
-    else if (encoding.n && !str_ieq(encoding, STR("identity")))
-        apierr_set(&c->refusal, APIERR_ENCODING, NULL,
-                   "Content-Encoding '%.*s' is not supported; send the body as it is.",
-                   APIERR_SHOW(encoding));
     else
-        c->refused = false;
+        c->refused = judge_coding(c) != RC_OK;
 }
 
 /* Boundaries, part heads and small fields around a file of the greatest size. */
@@ -243,6 +253,29 @@ static enum rc feed_form(void *ctx, struct http_request *rq, struct str piece)
 
     (void)ctx;
     return form_feed(c->form, piece);
+}
+
+static enum rc feed_coded(void *ctx, struct http_request *rq, struct str piece)
+{
+    struct call *c = http_user(rq);
+
+    (void)ctx;
+    return coded_feed(c->coded, piece);
+}
+
+/* plan is that of a plain body. */
+static void open_coded(struct call *c, struct http_body_plan *plan)
+{
+    struct coded_opts o = {.coding = c->coding,
+                           .max_expansion = c->api->opts.max_expansion,
+                           .rq = c->rq,
+                           .form = c->form,
+                           .max_bytes = plan->sink ? 0 : (size_t)plan->max_bytes};
+
+    if (c->coding == DECODE_NONE || plan->sink == pass_over)
+        return;
+    c->coded = coded_new(&o);
+    plan->sink = feed_coded;
 }
 
 static struct http_body_plan open_form(struct call *c, const struct form_spec *spec,
@@ -302,6 +335,7 @@ static struct http_body_plan on_open(void *ctx, struct http_request *rq)
     case BODY_NONE:
         break;
     }
+    open_coded(c, &plan);
     return plan;
 }
 
@@ -313,6 +347,8 @@ static void on_serve(void *ctx, struct http_request *rq)
     c->began = clock_mono();
     judge_head(c); /* again: during a long upload the server may have begun to refuse, or
                     * the key been revoked */
+    if (!c->refused && c->coded)
+        c->refused = coded_end(c->coded, &c->refusal) != RC_OK;
     if (c->refused)
         call_fail(c, &c->refusal);
     else
@@ -326,6 +362,7 @@ static void on_close(void *ctx, struct http_request *rq)
     (void)ctx;
     if (!c)
         return;
+    coded_free(c->coded);
     form_free(c->form);
     mem_free(c);
 }

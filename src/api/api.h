@@ -35,6 +35,7 @@ struct api_opts {
     int64_t min_window, max_window; /* seconds; 0: 1 s and 30 d */
     int64_t file_expires;       /* default expiry of purpose batch, seconds; 0: never */
     uint64_t max_inline_bytes;  /* body of a create that holds its requests; 0: 16 MiB */
+    unsigned max_expansion;     /* of compressed bodies; 0: they are refused */
     const char *callback_hosts; /* core/callback.h; borrowed; NULL: none */
 };
 

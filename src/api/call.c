@@ -79,6 +79,9 @@ void call_fail(struct call *c, const struct apierr *e)
      * into something else, and room for a batch comes when another one has ended. */
     if (e->kind == APIERR_CONFLICT || e->kind == APIERR_TOO_MANY_BATCHES)
         http_add_header(c->rq, "x-should-retry", "false");
+    if (e->kind == APIERR_ENCODING) /* RFC 9110, 12.5.3 */
+        http_add_header(c->rq, "Accept-Encoding",
+                        c->api->opts.max_expansion ? "gzip, zstd" : "identity");
     buf_init(&body, sizeof *e * 8); /* a byte becomes \u00XX at the most */
     apierr_put(e, &body);
     CHECK(buf_failed(&body) != RC_LIMIT);

@@ -14,6 +14,7 @@
 
 #include "api/api.h"
 #include "api/apierr.h"
+#include "api/coded.h"
 #include "api/count.h"
 #include "api/files.h"
 #include "api/form.h"
@@ -59,6 +60,8 @@ struct call {
     struct form *form;         /* BODY_FILE, BODY_PART */
     char too_large[128];       /* tells the limit of what the form is for */
     const char *too_large_field;
+    enum decode_coding coding;
+    struct coded *coded;     /* the body comes compressed */
     struct file_fields file; /* what the form's small fields said */
     struct id project;       /* whose objects it may see; set at the head (auth.h) */
     struct id key;           /* the id of the key shown, for logs; "": none asked for */

@@ -105,6 +105,7 @@ static void start_api(struct serve *s)
         .keys = s->keys,
         .max_file_bytes = c->max_file_size,
         .max_upload_bytes = c->max_upload_size,
+        .max_expansion = c->compressed_bodies ? c->max_expansion : 0,
         .max_total_bytes = c->max_total_size,
         .quota = quota_of_config,
         .quota_ctx = &s->config,

@@ -122,7 +122,7 @@ bool head_value_ok(struct str value)
 /* What the fields say that decide about framing. */
 struct facts {
     unsigned hosts, lengths, encodings;
-    struct str length, encoding, content;
+    struct str length, encoding;
 };
 
 static int refuse(const char **ret_why, int status, const char *why)
@@ -145,9 +145,6 @@ static bool gather(const struct head_field *f, size_t n, struct facts *ret)
         } else if (str_ieq(f[i].name, STR("Transfer-Encoding"))) {
             ret->encodings++;
             ret->encoding = str_trim(f[i].value);
-        } else if (str_ieq(f[i].name, STR("Content-Encoding")) &&
-                   !str_ieq(str_trim(f[i].value), STR("identity"))) {
-            ret->content = f[i].value;
         }
     }
     return true;
@@ -195,7 +192,5 @@ int head_framing(const struct head_field *f, size_t n, bool http11,
     if (status)
         return status;
     ret->chunked = is.encodings == 1;
-    if (is.content.p && (ret->chunked || ret->length))
-        return refuse(ret_why, 415, "Request bodies must come without Content-Encoding.");
     return 0;
 }

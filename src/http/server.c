@@ -4,15 +4,10 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "http/door.h"
-#include "http/head.h"
-#include "http/stream.h"
-#include "io/pool.h"
+#include "http/server_int.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <microhttpd.h>
-#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -23,85 +18,7 @@
 /* Half of the library's memory for a connection is what it reads into: heads whole,
  * bodies in pieces of that size. */
 #define CONNECTION_MEMORY ((size_t)(32u << 10) + LIMIT_HEAD_BYTES)
-#define EXTRA_HEADERS     (16u << 10) /* of one answer; the library has room for as much */
-#define RESERVE_MAX       (1u << 20)  /* taken at once when Content-Length announces it */
-
-/*
- * A request's life.  Up to WHOLE and from ANSWERED on it belongs to its connection's
- * thread; while HANDED, the library has the connection suspended and the request belongs
- * to whoever serves it.  The library's mutexes in suspend and resume order the two.
- *
- *   IDLE -> TARGET -> BODY -> WHOLE -> HANDED -> ANSWERED -> IDLE
- *                \______\________\________\____> REFUSED --> IDLE
- */
-enum stage {
-    IDLE,
-    TARGET, /* the request line is there */
-    BODY,   /* the head was accepted */
-    WHOLE,  /* the body is there */
-    HANDED, /* to serve */
-    ANSWERED,
-    REFUSED
-};
-
-struct http_request {
-    struct http_server *server;
-    struct MHD_Connection *mhd;
-    enum stage stage;
-    bool opened; /* close must run */
-    bool head_only;
-    void *user;
-    struct id id;
-    struct str method; /* in the library's memory, as the headers are */
-
-    const char *raw_target; /* where the library read it; for head_as_sent */
-    size_t raw_n;
-    enum rc target_rc;
-    struct head_target target; /* in text */
-    struct buf text;
-    struct head_framing framing;
-
-    struct http_body_plan plan;
-    const char *too_large;
-    int over_status;
-    struct buf body;
-    uint64_t body_bytes;
-    usec_t body_since;
-    bool pass_over; /* the sink gave up: the rest is read and forgotten */
-
-    struct pool_job job;
-    struct buf headers; /* of the answer: name NUL value NUL ... */
-    int status;
-    struct MHD_Response *answer; /* NULL once HANDED is over: it could not be made */
-};
-
-struct conn {
-    struct door_guest guest;
-    struct http_request rq; /* one at a time */
-};
-
-struct http_server {
-    struct http_handler h;
-    struct door *door;
-    struct pool *workers;
-    struct streams *streams;
-    struct MHD_Daemon *daemon;
-    bool check_lines; /* see head_as_sent */
-
-    atomic_uint under_way; /* heads accepted, not yet over */
-    atomic_uint handed;    /* given to serve or pull, answer not yet taken up */
-    atomic_uint replying;  /* threads inside http_reply* or a stream's resume */
-    atomic_bool draining;  /* every answer closes its connection */
-    atomic_bool stopping;  /* nothing is handed to serve any more */
-    atomic_bool waiting;   /* somebody waits for a counter to reach 0 */
-    pthread_mutex_t lock;
-    pthread_cond_t zero;
-};
-
-static struct conn *conn_of(struct http_request *rq)
-{
-    return CONTAINER_OF(rq, struct conn, rq);
-}
+#define RESERVE_MAX       (1u << 20) /* taken at once when Content-Length announces it */
 
 /* ---- counters that drain and free wait for ---- */
 
@@ -127,6 +44,13 @@ static void await_zero(struct http_server *s, atomic_uint *counter, usec_t until
         errnum = until == USEC_INFINITY ? pthread_cond_wait(&s->zero, &s->lock)
                                         : pthread_cond_timedwait(&s->zero, &s->lock, &at);
     pthread_mutex_unlock(&s->lock);
+}
+
+void server_resume(struct http_server *s, struct MHD_Connection *mhd)
+{
+    atomic_fetch_add(&s->replying, 1);
+    MHD_resume_connection(mhd);
+    atomic_fetch_sub(&s->replying, 1);
 }
 
 /* ---- refusals ---- */
@@ -500,7 +424,7 @@ static void on_connection(void *ctx, struct MHD_Connection *mhd, void **context,
         c->rq.server = s;
         buf_init(&c->rq.text,
                  LIMIT_HEAD_BYTES * 2); /* the library's limit is above ours */
-        buf_init(&c->rq.headers, EXTRA_HEADERS);
+        buf_init(&c->rq.headers, SERVER_EXTRA_HEADERS);
         buf_init(&c->rq.body, 1);
         door_enter(
             s->door, &c->guest,
@@ -568,18 +492,14 @@ static void stream_put(void *ctx)
     put(s, &s->handed);
 }
 
-static void resume(void *ctx, struct MHD_Connection *mhd)
+static void stream_resume(void *ctx, struct MHD_Connection *mhd)
 {
-    struct http_server *s = ctx;
-
-    atomic_fetch_add(&s->replying, 1);
-    MHD_resume_connection(mhd); /* its request may be gone when this returns */
-    atomic_fetch_sub(&s->replying, 1);
+    server_resume(ctx, mhd);
 }
 
 static enum rc start_streams(struct http_server *s, struct err *e)
 {
-    struct stream_host h = {s, stream_hold, stream_put, resume, s->workers};
+    struct stream_host h = {s, stream_hold, stream_put, stream_resume, s->workers};
 
     return streams_new(&h, &s->streams, e);
 }
@@ -693,157 +613,4 @@ struct http_server *http_server_free(struct http_server *s)
     pthread_mutex_destroy(&s->lock);
     mem_free(s);
     return NULL;
-}
-
-/* ---- the request, read ---- */
-
-struct str http_method(const struct http_request *rq)
-{
-    return rq->method;
-}
-
-struct str http_path(const struct http_request *rq)
-{
-    return rq->target.path;
-}
-
-struct str http_header(const struct http_request *rq, const char *name)
-{
-    struct str value = {NULL, 0};
-
-    if (MHD_lookup_connection_value_n(rq->mhd, MHD_HEADER_KIND, name, strlen(name),
-                                      &value.p, &value.n) != MHD_YES)
-        return (struct str){NULL, 0};
-    return value;
-}
-
-struct str http_query(const struct http_request *rq, const char *name)
-{
-    return head_query(&rq->target, name);
-}
-
-struct str http_body(const struct http_request *rq)
-{
-    return buf_peek(&rq->body);
-}
-
-uint64_t http_body_bytes(const struct http_request *rq)
-{
-    return rq->body_bytes;
-}
-
-const char *http_request_id(const struct http_request *rq)
-{
-    return rq->id.z;
-}
-
-void http_set_too_large(struct http_request *rq, const char *why)
-{
-    CHECK(rq->stage < BODY);
-    rq->too_large = why;
-}
-
-void http_set_over_status(struct http_request *rq, int status)
-{
-    CHECK(rq->stage < BODY);
-    rq->over_status = status;
-}
-
-void http_set_user(struct http_request *rq, void *user)
-{
-    rq->user = user;
-}
-
-void *http_user(const struct http_request *rq)
-{
-    return rq->user;
-}
-
-/* ---- answers ---- */
-
-void http_add_header(struct http_request *rq, const char *name, const char *value)
-{
-    if (!head_name_ok(str_of(name)) || !head_value_ok(str_of(value)))
-        PANIC("an answer's header %s was not encoded", name);
-    (void)buf_add(&rq->headers, name, strlen(name) + 1);
-    (void)buf_add(&rq->headers, value, strlen(value) + 1);
-    if (buf_failed(&rq->headers))
-        PANIC("an answer's headers are over %u bytes", EXTRA_HEADERS);
-}
-
-static bool add_headers(const struct http_request *rq, const char *type,
-                        struct MHD_Response *r)
-{
-    const char *at = rq->headers.p, *end = at + rq->headers.n;
-    bool ok = !type || MHD_add_response_header(r, "content-type", type);
-
-    ok = ok && MHD_add_response_header(r, "x-content-type-options", "nosniff");
-    ok = ok && MHD_add_response_header(r, "x-request-id", rq->id.z);
-    while (ok && at < end) {
-        const char *value = at + strlen(at) + 1;
-
-        ok = MHD_add_response_header(r, at, value);
-        at = value + strlen(value) + 1;
-    }
-    /* The library takes chunk lines ended by LF alone.  A request that some proxy saw in
-     * what follows such a body must not be read as one: so nothing follows. */
-    if (ok && (atomic_load(&rq->server->draining) ||
-               (rq->framing.chunked && rq->server->check_lines)))
-        ok = MHD_add_response_header(r, "Connection", "close");
-    return ok;
-}
-
-/* Any thread.  r NULL: out of memory, told to the client by on_answer. */
-static void reply(struct http_request *rq, int status, const char *type,
-                  struct MHD_Response *r)
-{
-    struct http_server *s = rq->server;
-
-    CHECK(rq->stage == HANDED &&
-          !rq->answer); /* exactly one reply, and not before serve */
-    if (r && !add_headers(rq, type, r)) {
-        MHD_destroy_response(r);
-        r = NULL;
-    }
-    rq->answer = r;
-    rq->status = status;
-    resume(s, rq->mhd);
-}
-
-void http_reply(struct http_request *rq, int status, const char *content_type,
-                struct buf *body)
-{
-    struct MHD_Response *r = NULL;
-    size_t n = 0;
-    char *p = buf_take(body, &n);
-
-    if (p)
-        r = MHD_create_response_from_buffer_with_free_callback(n, p, mem_free);
-    if (!r)
-        mem_free(p);
-    reply(rq, status, content_type, r);
-}
-
-void http_reply_fd(struct http_request *rq, int status, const char *content_type, int fd,
-                   uint64_t off, uint64_t n)
-{
-    struct MHD_Response *r;
-
-    r = MHD_create_response_from_fd_at_offset64(n, fd, off);
-    if (!r)
-        close(fd);
-    reply(rq, status, content_type, r);
-}
-
-void http_reply_stream(struct http_request *rq, int status, const char *content_type,
-                       http_pull_fn *pull, http_release_fn *release, void *ctx)
-{
-    struct MHD_Response *r = stream_response(rq->server->streams, rq->mhd,
-                                             conn_of(rq)->guest._fd, pull, release, ctx);
-
-    /* To HEAD, version 0.9.75 of the library sends the last chunk as well, which the
-     * client would take for its next answer; so no chunks there, and nothing follows. */
-    if (r && rq->head_only)
-        MHD_set_response_options(r, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
-    reply(rq, status, content_type, r);
 }

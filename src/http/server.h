@@ -48,7 +48,7 @@ struct http_handler {
      * data.  On a connection thread. */
     void (*close)(void *ctx, struct http_request *rq);
     /* Fills body with the error envelope for a refusal of the server's own: 400, 408,
-     * 411, 413, 414, 415, 431, 500, 503, and what http_set_over_status said.  rq NULL: there is no
+     * 411, 413, 414, 431, 500, 503, and what http_set_over_status said.  rq NULL: there is no
      * request yet.  Content-Type application/json is set by the server.  Any thread; must
      * not block; at most 4 KiB. */
     void (*on_error)(void *ctx, struct http_request *rq, int status, const char *message,
@@ -80,9 +80,14 @@ struct str
 http_path(const struct http_request *rq); /* percent-decoded once; no NUL in it */
 struct str http_header(const struct http_request *rq,
                        const char *name); /* .p NULL: none */
+bool http_header_again(const struct http_request *rq,
+                       const char *name); /* is it there more than once? */
 struct str http_query(const struct http_request *rq, const char *name); /* .p NULL: none;
                                                           "?limit=" is .p set, .n == 0 */
-struct str http_body(const struct http_request *rq);     /* kept in memory; for `serve` */
+struct str http_body(const struct http_request *rq); /* kept in memory; for `serve` */
+/* In a sink: appends to what http_body will give, at most max bytes (the same each time):
+ * for bodies that are not kept as they come.  RC_LIMIT, RC_NOMEM. */
+NODISCARD enum rc http_keep(struct http_request *rq, struct str piece, size_t max);
 uint64_t http_body_bytes(const struct http_request *rq); /* streamed or kept */
 const char *
 http_request_id(const struct http_request *rq); /* "req_" + 32 hex; also sent as
