@@ -74,6 +74,8 @@ class Full(E2E):
         time.sleep(2)
         batch = daemon.api.get(batch_id)
         self.assertEqual((batch["status"], batch["request_counts"]["failed"]), ("in_progress", 0))
+        why = daemon.api.want(200, "GET", f"/v1/batches/{batch_id}/progress")["why"]
+        self.assertEqual(why, "The server's disk is full; calls go on as soon as there is space.")
         got = daemon.api.upload_raw(chat_lines(20000))
         self.assertGreaterEqual(got.status, 500, "clients must see that they may try again")
         small.empty()

@@ -503,3 +503,77 @@ TEST(an_edit_that_changes_nothing_keeps_the_turn)
     }
     sched_free(s);
 }
+
+/* --- What those are told who ask ----------------------------------------------------- */
+
+static struct sched_batch_view view(struct sched *s, uint32_t batch)
+{
+    struct sched_batch_view v;
+
+    sched_batch_view(s, batch, &v);
+    return v;
+}
+
+TEST(a_view_counts_what_waits_and_why)
+{
+    struct sched *s = make(1, 4);
+    struct sched_ticket t[4];
+    uint16_t group = sched_group_add(s, 4);
+    uint8_t done = 0x02;
+    uint32_t b = add(s, (struct sched_batch_opts){
+                            .n_items = 8, .hold = 6, .done = &done, .group = group});
+    struct sched_batch_view v = view(s, b);
+
+    EQ_INT(v.fresh, 7);
+    EQ_INT(v.ready, 5); /* below the hold, but for the one done before */
+    OK(v.room && !v.group_full && v.due == USEC_INFINITY);
+    EQ_INT(sched_next(s, t, 4, 0), 4);
+    v = view(s, b);
+    EQ_INT(v.fresh, 3);
+    EQ_INT(v.ready, 1);
+    OK(!v.room && v.group_full);
+    EQ_INT(sched_done(s, &t[0], OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
+    EQ_INT(sched_next(s, t, 1, 0), 1);
+    v = view(s, b);
+    EQ_INT(v.retrying, 1);
+    EQ_INT(v.ready, 0);
+    EQ_INT(v.due, sched_next_wake(s, 0));
+    EQ_INT(sched_next(s, t, 1, v.due), 0);
+    v = view(s, b);
+    EQ_INT(v.ready, 1);
+    EQ_INT(v.due, USEC_INFINITY);
+    sched_batch_close(s, b);
+    v = view(s, b);
+    EQ_INT(v.fresh + v.retrying + v.ready, 0);
+    sched_free(s);
+}
+
+TEST(a_view_counts_the_suspects_also_the_one_an_upstream_is_drained_for)
+{
+    struct drain d = make_drain();
+
+    edit(d.s, d.c, 1, false, 0);
+    EQ_INT(view(d.s, d.a).suspects, 1);
+    EQ_INT(view(d.s, d.a).retrying, 1);
+    EQ_INT(view(d.s, d.c).suspects, 1);
+    EQ_INT(view(d.s, d.b).suspects, 0);
+    sched_free(d.s);
+}
+
+TEST(ahead_is_what_has_a_higher_priority_and_wants_to_go_there)
+{
+    struct sched *s = make(2, 4);
+    struct sched_set first = set_of(0, 0), other = set_of(1, 1);
+    uint32_t b = add(s, (struct sched_batch_opts){.upstreams = &first});
+    uint32_t higher = add(s, (struct sched_batch_opts){.priority = 1, .n_items = 10});
+
+    add(s, (struct sched_batch_opts){.priority = 1, .upstreams = &other});
+    add(s, (struct sched_batch_opts){.priority = 1, .paused = true});
+    add(s, (struct sched_batch_opts){.priority = 0});
+    EQ_INT(sched_batch_ahead(s, b), 10);
+    edit(s, higher, 1, false, 4);
+    EQ_INT(sched_batch_ahead(s, b), 4);
+    edit(s, higher, 0, false, 4);
+    EQ_INT(sched_batch_ahead(s, b), 0);
+    sched_free(s);
+}
