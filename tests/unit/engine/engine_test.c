@@ -28,6 +28,78 @@ TEST(a_batch_goes_from_file_to_files)
     rig_end(&r);
 }
 
+/* r-0, r-1 ... with these models in turn. */
+static char *lines_of(unsigned n, const char *const *models, unsigned n_models)
+{
+    struct buf b;
+
+    buf_init(&b, 64 << 20);
+    for (unsigned i = 0; i < n; i++)
+        (void)buf_fmt(
+            &b,
+            "{\"custom_id\": \"r-%u\", \"method\": \"POST\", \"url\": "
+            "\"/v1/chat/completions\", \"body\": {\"model\": \"%s\", "
+            "\"messages\": [{\"role\": \"user\", \"content\": \"line %u\"}]}}\n",
+            i, models[i % n_models], i);
+    return buf_take(&b, NULL);
+}
+
+static void add_names(void *ctx, const struct catalog_model *m)
+{
+    size_t n = strlen(ctx);
+
+    (void)snprintf((char *)ctx + n, 256 - n, "%s ", m->name);
+}
+
+TEST(lines_of_several_models_and_aliases_all_come_back)
+{
+    static const char *const flags[] = {"--strict-models", "--model=m-1", "--model=m-2",
+                                        NULL};
+    static const char *const models[] = {"m-1", "short", "m-2"};
+    static char from[] = "short", to[] = "m-2";
+    static const struct catalog_alias aliases[] = {{from, to}};
+    struct rig r = {.o = {.many_models = true, .aliases = aliases, .n_aliases = 1}};
+    char *text = lines_of(1500, models, 3), names[256] = "";
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    EQ_INT(b.counts.completed, 1500);
+    OK(b.model == NULL);
+    check_lines(&r, &b, 1500);
+    batch_done(&b);
+    engine_models(r.engine, add_names, names);
+    EQ_Z(names, "m-1 m-2 short ");
+    mem_free(text);
+    rig_end(&r);
+}
+
+TEST(a_model_that_nobody_serves_fails_the_batch)
+{
+    static const char *const flags[] = {"--model=m-1", NULL};
+    static const char *const models[] = {"m-1", "m-3"};
+    struct rig r = {.o = {.many_models = true}};
+    char *text = lines_of(3, models, 2);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, flags);
+    rig_open(&r);
+    id = add_batch(&r, add_file(&r, text), 86400); /* judged once the list is there */
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_FAILED);
+    OK(strstr(b.errors, "\"code\":\"model_not_found\"") &&
+       strstr(b.errors, "\"line\":2"));
+    OK(!strstr(b.errors, "\"line\":1"));
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
+
 TEST(an_unknown_input_file_fails_the_batch)
 {
     struct rig r = {0};

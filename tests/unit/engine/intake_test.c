@@ -503,6 +503,32 @@ TEST(one_model_a_file)
     r.rules.many_models = true;
     expect(&r, L("a", "m") L("b", "m2") L("c", "m"), "");
     EQ_Z(r.out.model, "m");
+    OK(r.out.several);
+    expect(&r, L("a", "m") L("b", "\\u006d") LN("c"), "");
+    OK(!r.out.several);
+    run_done(&r);
+}
+
+TEST(models_over_the_most_of_a_file_are_told_once)
+{
+    struct run r;
+    struct buf text;
+
+    run_init(&r);
+    r.rules.many_models = true;
+    buf_init(&text, 1 << 20);
+    for (unsigned i = 0; i < 2 * LIMIT_BATCH_MODELS; i++)
+        (void)buf_fmt(&text,
+                      "{\"custom_id\":\"%u\",\"method\":\"POST\",\"url\":"
+                      "\"/v1/chat/completions\",\"body\":{\"model\":\"m%u\"}}\n",
+                      i, i % LIMIT_BATCH_MODELS);
+    (void)buf_char(&text, '\0');
+    expect(&r, text.p, "");
+    text.n--;
+    (void)buf_z(&text, L("x", "n1") L("y", "n2"));
+    (void)buf_char(&text, '\0');
+    expect(&r, text.p, "129:too_many_models:body.model,");
+    buf_done(&text);
     run_done(&r);
 }
 
