@@ -87,7 +87,7 @@ static const char *const steps[] = {
     "ALTER TABLE batches ADD COLUMN idempotency_key TEXT;"
     "ALTER TABLE batches ADD COLUMN request_hash BLOB;"
     "CREATE INDEX batches_by_project ON batches (project, seq);"
-    "CREATE INDEX batches_live_by_project ON batches (project, total, status)"
+    "CREATE INDEX batches_live_by_project ON batches (project, status)"
     "  WHERE status IN ('validating', 'in_progress', 'finalizing', 'cancelling');"
     "CREATE INDEX batches_continuing ON batches (continue_from)"
     "  WHERE status = 'validating' AND continue_from IS NOT NULL;"

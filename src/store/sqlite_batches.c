@@ -214,30 +214,20 @@ static enum rc look_for_key(struct conn *c, const struct batch *b,
                        : rc;
 }
 
-enum rc rows_batch_usage(struct conn *c, const struct id *project, uint64_t *ret_batches,
-                         uint64_t *ret_lines, struct err *e)
+enum rc rows_live_batches(struct conn *c, const struct id *project, uint64_t *ret,
+                          struct err *e)
 {
+#define COUNT                                                                            \
+    "SELECT count(*) FROM batches INDEXED BY batches_live_by_project WHERE " LIVE
+    const char *sql[2] = {COUNT, COUNT " AND project = ?1"};
+#undef COUNT
     sqlite3_stmt *st;
-    enum rc rc;
 
-    if (project)
-        rc = conn_stmt(c,
-                       "SELECT count(*), total(total) FROM batches"
-                       " INDEXED BY batches_live_by_project"
-                       " WHERE project = ?1 AND " LIVE,
-                       &st, e);
-    else
-        rc = conn_stmt(c,
-                       "SELECT count(*), total(total) FROM batches"
-                       " INDEXED BY batches_live_by_project WHERE " LIVE,
-                       &st, e);
-    if (rc != RC_OK)
-        return rc;
+    TRY(conn_stmt(c, sql[project != NULL], &st, e));
     if (project)
         bind_project(st, 1, project);
     TRY(conn_step(c, st, e));
-    *ret_batches = (uint64_t)col_int(st, 0);
-    *ret_lines = col_total(st, 1);
+    *ret = (uint64_t)col_int(st, 0);
     (void)sqlite3_reset(st); /* OK after a row */
     return RC_OK;
 }
@@ -245,22 +235,17 @@ enum rc rows_batch_usage(struct conn *c, const struct id *project, uint64_t *ret
 static enum rc check_quota(struct conn *c, const struct batch *b,
                            const struct batch_quota *q, struct err *e)
 {
-    uint64_t live, lines;
+    uint64_t live;
 
-    if (!q || (!q->max_live && !q->max_lines))
+    if (!q || !q->max_live)
         return RC_OK;
-    TRY(rows_batch_usage(c, &b->project, &live, &lines, e));
-    if (q->max_live && live >= q->max_live)
-        return err_set(e, RC_LIMIT,
-                       "This project has %llu unfinished batches, and its limit is %llu: "
-                       "wait for one to end, or cancel one.",
-                       (unsigned long long)live, (unsigned long long)q->max_live);
-    if (q->max_lines && lines >= q->max_lines)
-        return err_set(e, RC_LIMIT,
-                       "The unfinished batches of this project have %llu requests, and "
-                       "its limit is %llu: wait for one to end, or cancel one.",
-                       (unsigned long long)lines, (unsigned long long)q->max_lines);
-    return RC_OK;
+    TRY(rows_live_batches(c, &b->project, &live, e));
+    if (live < q->max_live)
+        return RC_OK;
+    return err_set(e, RC_LIMIT,
+                   "This project has %llu unfinished batches, and its limit is %llu: "
+                   "wait for one to end, or cancel one.",
+                   (unsigned long long)live, (unsigned long long)q->max_live);
 }
 
 enum rc rows_batch_add(struct conn *c, const struct batch *b, const struct batch_quota *q,
@@ -376,26 +361,6 @@ static enum rc add_result(struct conn *c, const struct file_rec *f, struct id *i
     return rc == RC_CONFLICT ? RC_INVALID : rc;
 }
 
-/* b's own lines count once it is validated: asked before the row says so. */
-static enum rc check_lines(struct conn *c, const struct batch_change *change,
-                           const struct batch *b, enum batch_event ev, struct err *e)
-{
-    uint64_t live, lines, more;
-
-    if (!change || !change->max_lines || !change->counts || ev != BATCH_EV_VALID)
-        return RC_OK;
-    TRY(rows_batch_usage(c, &b->project, &live, &lines, e));
-    more = change->counts->total;
-    if (more <= change->max_lines && lines <= change->max_lines - more)
-        return RC_OK;
-    return err_set(e, RC_LIMIT,
-                   "The other unfinished batches of this project have %llu requests, and "
-                   "with the %llu of this one it would pass its limit of %llu: wait for "
-                   "one to end, then make this batch again.",
-                   (unsigned long long)lines, (unsigned long long)more,
-                   (unsigned long long)change->max_lines);
-}
-
 static enum rc apply(struct conn *c, const struct batch_change *change, struct batch *b,
                      struct err *e)
 {
@@ -451,8 +416,6 @@ enum rc rows_batch_move(struct conn *c, const struct id *project, const char *id
     if (rc == RC_CONFLICT)
         err_set(e, rc, "batch '%s' is %s: %s cannot happen to it", id,
                 batch_status_name(b.status), batch_event_name(ev));
-    if (rc == RC_OK)
-        rc = check_lines(c, change, &b, ev, e);
     if (rc == RC_OK)
         rc = write_move(c, change, &b, now, e);
     if (rc == RC_OK || rc == RC_CONFLICT)

@@ -90,7 +90,7 @@ enum rc rows_usage_of(struct conn *c, const struct id *project, struct project_u
                       struct err *e)
 {
     TRY(held_by(c, project, &ret->files, &ret->bytes, e));
-    return rows_batch_usage(c, project, &ret->live_batches, &ret->live_lines, e);
+    return rows_live_batches(c, project, &ret->live_batches, e);
 }
 
 /* ---- rows ---------------------------------------------------------------------------*/

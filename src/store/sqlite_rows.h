@@ -78,10 +78,9 @@ NODISCARD enum rc rows_batch_move(struct conn *c, const struct id *project,
 NODISCARD enum rc rows_batch_edit(struct conn *c, const struct id *project,
                                   const char *id, const struct batch_edit *edit,
                                   struct batch *ret, struct err *e);
-/* Of the live batches; project NULL: of all. */
-NODISCARD enum rc rows_batch_usage(struct conn *c, const struct id *project,
-                                   uint64_t *ret_batches, uint64_t *ret_lines,
-                                   struct err *e);
+/* How many are not terminal; project NULL: of all. */
+NODISCARD enum rc rows_live_batches(struct conn *c, const struct id *project,
+                                    uint64_t *ret, struct err *e);
 
 NODISCARD enum rc rows_floor_get(struct conn *c, int64_t *ret, struct err *e);
 NODISCARD enum rc rows_floor_set(struct conn *c, int64_t floor, struct err *e);

@@ -56,7 +56,6 @@ struct file_quota {
 struct project_usage {
     uint64_t files, bytes; /* as file_quota counts */
     uint64_t live_batches; /* not terminal */
-    uint64_t live_lines;   /* of the live batches that are validated: their totals */
 };
 
 /* X(name, text) */
@@ -118,9 +117,6 @@ struct batch_change {
     const struct usage *usage; /* NULL: no answer told any */
     const struct file_rec *output,
         *error; /* PUBLISHED: rows added in the same transaction */
-    /* VALID: RC_LIMIT, and no move, when with counts->total the project's live batches
-     * would have more lines than this; 0: no limit. */
-    uint64_t max_lines;
     /* When the move ends the batch: each destination gets a row in the outbox, in the
      * same transaction, all under one new event id.  Not at the end: nothing. */
     const char *const *notify;
@@ -139,8 +135,7 @@ struct batch_edit {
 
 /* 0: no limit. */
 struct batch_quota {
-    uint64_t max_live;  /* batches of its project that are not terminal, with this one */
-    uint64_t max_lines; /* refused when project_usage.live_lines is that many already */
+    uint64_t max_live; /* batches of its project that are not terminal, with this one */
 };
 
 /* ---- the outbox ---------------------------------------------------------------------*/

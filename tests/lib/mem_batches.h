@@ -19,18 +19,14 @@ static struct batch *mem_batch_find(struct mem_store *m, const struct id *projec
     return NULL;
 }
 
-static void mem_live(struct mem_store *m, const struct id *project, uint64_t *batches,
-                     uint64_t *lines)
+static uint64_t mem_live(struct mem_store *m, const struct id *project)
 {
-    *batches = *lines = 0;
-    for (size_t i = 0; i < m->n_batches; i++) {
-        const struct batch *b = &m->batches[i];
+    uint64_t n = 0;
 
-        if (!batch_terminal(b->status) && mem_mine(project, &b->project)) {
-            ++*batches;
-            *lines += b->counts.total;
-        }
-    }
+    for (size_t i = 0; i < m->n_batches; i++)
+        n += !batch_terminal(m->batches[i].status) &&
+             mem_mine(project, &m->batches[i].project);
+    return n;
 }
 
 /* --- Adding --------------------------------------------------------------------------
@@ -52,7 +48,6 @@ static enum rc mem_put_batch(struct mem_store *m, const struct batch *b,
                              struct err *e)
 {
     struct batch *first = mem_first_with_key(m, &b->project, b->idempotency_key), *row;
-    uint64_t live, lines;
 
     if (first) {
         if (ret_first)
@@ -62,9 +57,7 @@ static enum rc mem_put_batch(struct mem_store *m, const struct batch *b,
     if (!id_none(&b->continue_from) &&
         !mem_batch_find(m, &b->project, b->continue_from.z))
         return err_set(e, RC_NOTFOUND, "there is no batch '%s'", b->continue_from.z);
-    mem_live(m, &b->project, &live, &lines);
-    if (q &&
-        ((q->max_live && live >= q->max_live) || (q->max_lines && lines >= q->max_lines)))
+    if (q && q->max_live && mem_live(m, &b->project) >= q->max_live)
         return err_set(e, RC_LIMIT, "This project has too many unfinished batches.");
     if (mem_batch_find(m, NULL, b->id.z))
         return err_set(e, RC_INVALID, "there is a batch '%s' already", b->id.z);
@@ -245,19 +238,6 @@ static enum rc mem_apply(struct mem_store *m, const struct batch_change *change,
     return RC_OK;
 }
 
-static enum rc mem_lines(struct mem_store *m, const struct batch *b, enum batch_event ev,
-                         const struct batch_change *change, struct err *e)
-{
-    uint64_t live, lines;
-
-    if (!change || !change->max_lines || !change->counts || ev != BATCH_EV_VALID)
-        return RC_OK;
-    mem_live(m, &b->project, &live, &lines);
-    return lines + change->counts->total > change->max_lines
-               ? err_set(e, RC_LIMIT, "This project has too many unfinished requests.")
-               : RC_OK;
-}
-
 /* Of a copy, so that what fails has changed nothing. */
 static enum rc mem_move_batch(struct mem_store *m, struct batch *b, enum batch_event ev,
                               int64_t now, const struct batch_change *change,
@@ -271,8 +251,6 @@ static enum rc mem_move_batch(struct mem_store *m, struct batch *b, enum batch_e
     if (rc != RC_OK)
         err_set(e, rc, "batch '%s' is %s: %s cannot happen to it", b->id.z,
                 batch_status_name(b->status), batch_event_name(ev));
-    if (rc == RC_OK)
-        rc = mem_lines(m, b, ev, change, e);
     if (rc == RC_OK && change)
         rc = mem_apply(m, change, &next, e);
     if (rc != RC_OK) {

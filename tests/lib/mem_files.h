@@ -257,7 +257,7 @@ static enum rc mem_usage_of(void *self, const struct id *project,
     (void)e;
     pthread_mutex_lock(&m->lock);
     mem_held(m, project, &ret->files, &ret->bytes);
-    mem_live(m, project, &ret->live_batches, &ret->live_lines);
+    ret->live_batches = mem_live(m, project);
     pthread_mutex_unlock(&m->lock);
     return RC_OK;
 }
