@@ -18,6 +18,8 @@ static struct store *conformance_open(bool again);
 static char a_filename[] = "input \xc3\xa9'\";--.jsonl";
 static char some_metadata[] = "{\"a\":\"b\"}";
 static char some_model[] = "org/model-7b";
+static char some_url[] = "https://example.com/hook?a='b'";
+static char some_key[] = "key \"1\"";
 static char some_errors[] = "{\"object\":\"list\",\"data\":[]}";
 
 static struct file_rec c_file(int64_t created_at, const char *purpose)
@@ -98,6 +100,14 @@ static void c_same_batch(const struct batch *got, const struct batch *want)
     c_same_text(got->model, want->model);
     c_same_text(got->errors, want->errors);
     c_same_text(got->metadata, want->metadata);
+    EQ_INT(got->priority, want->priority);
+    EQ_INT(got->paused, want->paused);
+    EQ_INT(got->hold, want->hold);
+    EQ_Z(got->continue_from.z, want->continue_from.z);
+    EQ_INT(got->reused, want->reused);
+    c_same_text(got->callback_url, want->callback_url);
+    c_same_text(got->idempotency_key, want->idempotency_key);
+    OK(memcmp(got->request_hash, want->request_hash, sizeof got->request_hash) == 0);
 }
 
 static void c_check_status(struct store *s, const struct id *id, enum batch_status want)
@@ -357,6 +367,14 @@ TEST(a_batch_is_got_as_it_was_added_also_after_reopening)
     b.usage = (struct usage){UINT64_MAX, 0, 1, 2, (uint64_t)1 << 63};
     b.model = some_model;
     b.errors = some_errors;
+    b.priority = -10;
+    b.paused = true;
+    b.hold = UINT32_MAX;
+    b.continue_from = c_add_batch(s, &input);
+    b.reused = 123456;
+    b.callback_url = some_url;
+    b.idempotency_key = some_key;
+    memset(b.request_hash, 0xfe, sizeof b.request_hash);
     EQ_RC(s->ops->batch_add(s->self, &b, NULL, NULL, NULL), RC_OK);
     for (unsigned i = 0; i < 2; i++) {
         EQ_RC(s->ops->batch_get(s->self, NULL, b.id.z, &got, NULL), RC_OK);
@@ -734,3 +752,8 @@ TEST(the_clocks_floor_is_the_latest_time_of_a_change_and_lasts)
     EQ_INT(floor, 1700000500);
     store_close(s);
 }
+
+#include "tests/unit/store/store_conformance_projects.h"
+
+#include "tests/unit/store/store_conformance_edits.h"
+#include "tests/unit/store/store_conformance_uploads.h"
