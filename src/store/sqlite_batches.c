@@ -3,20 +3,23 @@
 #include "store/sqlite_value.h"
 #include "base/mem.h"
 
-/* In the order of bind_batch and batch_of_row. */
-#define BATCH_COLUMNS                                                                    \
-    "id, project, endpoint, status, expiring, completion_window, input_file,"            \
-    " output_file, error_file, created_at, in_progress_at, expires_at, finalizing_at,"   \
-    " completed_at, failed_at, expired_at, cancelling_at, cancelled_at, total,"          \
-    " completed, failed, usage_input, usage_cached, usage_output, usage_reasoning,"      \
-    " usage_total, model, errors, metadata, input_missing, output_expires_after,"        \
-    " priority, paused, hold, continue_from, reused, callback_url, idempotency_key,"     \
+/* In the order of bind_batch and batch_of_row.  What never changes is never written
+ * again: of the indexes only those of the status are touched by a move. */
+#define FIXED_COLUMNS                                                                    \
+    "id, project, endpoint, input_file, input_missing, created_at,"                      \
+    " output_expires_after, metadata, continue_from, callback_url, idempotency_key,"     \
     " request_hash"
-#define BATCH_VALUES                                                                     \
-    "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,"   \
-    " ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34,"   \
-    " ?35, ?36, ?37, ?38, ?39"
-#define MINE "(?2 IS NULL OR project = ?2)" /* ?2: NULL is anybody's */
+#define FIXED_VALUES "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12"
+#define MOVING_COLUMNS                                                                   \
+    "status, expiring, completion_window, output_file, error_file, in_progress_at,"      \
+    " expires_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at,"    \
+    " cancelled_at, total, completed, failed, usage_input, usage_cached, usage_output,"  \
+    " usage_reasoning, usage_total, model, errors, priority, paused, hold, reused"
+#define MOVING_VALUES                                                                    \
+    "?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,"    \
+    " ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39"
+#define BATCH_COLUMNS FIXED_COLUMNS ", " MOVING_COLUMNS
+#define MINE          "(?2 IS NULL OR project = ?2)" /* ?2: NULL is anybody's */
 
 /* Sums of tokens fill 64 bits without a sign; SQLite's have one: the bits stay. */
 static void bind_usage(sqlite3_stmt *st, int i, const struct batch *b)
@@ -32,16 +35,20 @@ static void bind_usage(sqlite3_stmt *st, int i, const struct batch *b)
     }
 }
 
-static void bind_extensions(sqlite3_stmt *st, int i, const struct batch *b)
+static void bind_fixed(sqlite3_stmt *st, const struct batch *b)
 {
-    bind_int(st, i, b->priority);
-    bind_int(st, i + 1, b->paused);
-    bind_int(st, i + 2, b->hold);
-    bind_id(st, i + 3, &b->continue_from);
-    bind_int(st, i + 4, b->reused);
-    bind_text(st, i + 5, b->callback_url);
-    bind_text(st, i + 6, b->idempotency_key);
-    bind_hash(st, i + 7, b->idempotency_key ? b->request_hash : NULL);
+    bind_text(st, 1, b->id.z);
+    bind_text(st, 2, b->project.z);
+    bind_text(st, 3, endpoint_path(b->endpoint));
+    bind_text(st, 4, b->input_file.z);
+    bind_int(st, 5, b->input_missing);
+    bind_int(st, 6, b->created_at);
+    bind_int(st, 7, b->output_expires_after);
+    bind_text(st, 8, b->metadata);
+    bind_id(st, 9, &b->continue_from);
+    bind_text(st, 10, b->callback_url);
+    bind_text(st, 11, b->idempotency_key);
+    bind_hash(st, 12, b->idempotency_key ? b->request_hash : NULL);
 }
 
 static void bind_batch(sqlite3_stmt *st, const struct batch *b)
@@ -50,79 +57,82 @@ static void bind_batch(sqlite3_stmt *st, const struct batch *b)
                               b->completed_at,   b->failed_at,   b->expired_at,
                               b->cancelling_at,  b->cancelled_at};
 
-    bind_text(st, 1, b->id.z);
-    bind_text(st, 2, b->project.z);
-    bind_text(st, 3, endpoint_path(b->endpoint));
-    bind_text(st, 4, batch_status_name(b->status));
-    bind_int(st, 5, b->expiring);
-    bind_text(st, 6, b->window);
-    bind_text(st, 7, b->input_file.z);
-    bind_id(st, 8, &b->output_file);
-    bind_id(st, 9, &b->error_file);
-    bind_int(st, 10, b->created_at);
+    bind_fixed(st, b);
+    bind_text(st, 13, batch_status_name(b->status));
+    bind_int(st, 14, b->expiring);
+    bind_text(st, 15, b->window);
+    bind_id(st, 16, &b->output_file);
+    bind_id(st, 17, &b->error_file);
     for (int i = 0; i < 8; i++)
-        bind_time(st, 11 + i, times[i]);
-    bind_int(st, 19, b->counts.total);
-    bind_int(st, 20, b->counts.completed);
-    bind_int(st, 21, b->counts.failed);
-    bind_usage(st, 22, b);
-    bind_text(st, 27, b->model);
-    bind_text(st, 28, b->errors);
-    bind_text(st, 29, b->metadata);
-    bind_int(st, 30, b->input_missing);
-    bind_int(st, 31, b->output_expires_after);
-    bind_extensions(st, 32, b);
+        bind_time(st, 18 + i, times[i]);
+    bind_int(st, 26, b->counts.total);
+    bind_int(st, 27, b->counts.completed);
+    bind_int(st, 28, b->counts.failed);
+    bind_usage(st, 29, b);
+    bind_text(st, 34, b->model);
+    bind_text(st, 35, b->errors);
+    bind_int(st, 36, b->priority);
+    bind_int(st, 37, b->paused);
+    bind_int(st, 38, b->hold);
+    bind_int(st, 39, b->reused);
 }
 
 static bool names_of_row(sqlite3_stmt *st, struct batch *b)
 {
     return col_id(st, 0, &b->id) && col_id(st, 1, &b->project) &&
            endpoint_from(col_str(st, 2), &b->endpoint) == RC_OK &&
-           batch_status_from(col_str(st, 3), &b->status) == RC_OK &&
-           col_field(st, 5, b->window, sizeof b->window) &&
-           col_id(st, 6, &b->input_file) && col_id(st, 7, &b->output_file) &&
-           col_id(st, 8, &b->error_file) && col_id(st, 34, &b->continue_from);
+           col_id(st, 3, &b->input_file) && col_id(st, 8, &b->continue_from) &&
+           batch_status_from(col_str(st, 12), &b->status) == RC_OK &&
+           col_field(st, 14, b->window, sizeof b->window) &&
+           col_id(st, 15, &b->output_file) && col_id(st, 16, &b->error_file);
 }
 
-/* false: damaged.  A hash stands beside a key, and only there. */
-static bool extensions_of_row(sqlite3_stmt *st, struct batch *b)
+/* A hash stands beside a key. */
+static bool hash_of_row(sqlite3_stmt *st, struct batch *b)
 {
-    b->priority = (int)col_int(st, 31);
-    b->paused = col_int(st, 32) != 0;
-    b->hold = (uint32_t)col_int(st, 33);
-    b->reused = (uint32_t)col_int(st, 35);
-    if (sqlite3_column_type(st, 37) != SQLITE_NULL && !col_hash(st, 38, b->request_hash))
-        return false;
-    b->callback_url = col_dup(st, 36);
-    b->idempotency_key = col_dup(st, 37);
-    return true;
+    return sqlite3_column_type(st, 10) == SQLITE_NULL ||
+           col_hash(st, 11, b->request_hash);
+}
+
+static void numbers_of_row(sqlite3_stmt *st, struct batch *b)
+{
+    int64_t *const times[8] = {&b->in_progress_at, &b->expires_at,  &b->finalizing_at,
+                               &b->completed_at,   &b->failed_at,   &b->expired_at,
+                               &b->cancelling_at,  &b->cancelled_at};
+    uint32_t *const counts[3] = {&b->counts.total, &b->counts.completed,
+                                 &b->counts.failed};
+    uint64_t *const usage[5] = {&b->usage.input, &b->usage.cached, &b->usage.output,
+                                &b->usage.reasoning, &b->usage.total};
+
+    b->input_missing = col_int(st, 4) != 0;
+    b->created_at = col_int(st, 5);
+    b->output_expires_after = col_int(st, 6);
+    b->expiring = col_int(st, 13) != 0;
+    for (int i = 0; i < 8; i++)
+        *times[i] = col_int(st, 17 + i);
+    for (int i = 0; i < 3; i++)
+        *counts[i] = (uint32_t)col_int(st, 25 + i);
+    b->has_usage = sqlite3_column_type(st, 32) != SQLITE_NULL;
+    for (int i = 0; i < 5; i++)
+        *usage[i] = (uint64_t)col_int(st, 28 + i);
+    b->priority = (int)col_int(st, 35);
+    b->paused = col_int(st, 36) != 0;
+    b->hold = (uint32_t)col_int(st, 37);
+    b->reused = (uint32_t)col_int(st, 38);
 }
 
 static enum rc batch_of_row(sqlite3_stmt *st, struct batch *ret, struct err *e)
 {
     struct batch b = {0};
-    int64_t *const times[9] = {&b.created_at,    &b.in_progress_at, &b.expires_at,
-                               &b.finalizing_at, &b.completed_at,   &b.failed_at,
-                               &b.expired_at,    &b.cancelling_at,  &b.cancelled_at};
-    uint32_t *const counts[3] = {&b.counts.total, &b.counts.completed, &b.counts.failed};
-    uint64_t *const usage[5] = {&b.usage.input, &b.usage.cached, &b.usage.output,
-                                &b.usage.reasoning, &b.usage.total};
 
-    if (!names_of_row(st, &b) || !extensions_of_row(st, &b))
+    if (!names_of_row(st, &b) || !hash_of_row(st, &b))
         return row_damaged(st, "batch", e);
-    b.expiring = col_int(st, 4) != 0;
-    for (int i = 0; i < 9; i++)
-        *times[i] = col_int(st, 9 + i);
-    for (int i = 0; i < 3; i++)
-        *counts[i] = (uint32_t)col_int(st, 18 + i);
-    b.has_usage = sqlite3_column_type(st, 25) != SQLITE_NULL;
-    for (int i = 0; i < 5; i++)
-        *usage[i] = (uint64_t)col_int(st, 21 + i);
-    b.model = col_dup(st, 26);
-    b.errors = col_dup(st, 27);
-    b.metadata = col_dup(st, 28);
-    b.input_missing = col_int(st, 29) != 0;
-    b.output_expires_after = col_int(st, 30);
+    numbers_of_row(st, &b);
+    b.metadata = col_dup(st, 7);
+    b.callback_url = col_dup(st, 9);
+    b.idempotency_key = col_dup(st, 10);
+    b.model = col_dup(st, 33);
+    b.errors = col_dup(st, 34);
     *ret = b;
     return RC_OK;
 }
@@ -259,7 +269,9 @@ enum rc rows_batch_add(struct conn *c, const struct batch *b, const struct batch
     TRY(look_for_first(c, b, e));
     TRY(check_quota(c, b, q, e));
     TRY(look_for_input(c, &row, e));
-    TRY(conn_stmt(c, "INSERT INTO batches (" BATCH_COLUMNS ") VALUES (" BATCH_VALUES ")",
+    TRY(conn_stmt(c,
+                  "INSERT INTO batches (" BATCH_COLUMNS ")"
+                  " VALUES (" FIXED_VALUES ", " MOVING_VALUES ")",
                   &st, e));
     bind_batch(st, &row);
     rc = conn_run(c, st, NULL, e);
@@ -385,7 +397,7 @@ static enum rc write_batch(struct conn *c, const struct batch *b, struct err *e)
     sqlite3_stmt *st;
 
     TRY(conn_stmt(c,
-                  "UPDATE batches SET (" BATCH_COLUMNS ") = (" BATCH_VALUES ")"
+                  "UPDATE batches SET (" MOVING_COLUMNS ") = (" MOVING_VALUES ")"
                   " WHERE id = ?1",
                   &st, e));
     bind_batch(st, b);
