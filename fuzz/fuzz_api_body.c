@@ -40,7 +40,7 @@ static void check_refusal(const struct apierr *e)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
-    static const struct batch_rules rules = {60, 86400};
+    static const struct batch_rules rules = {60, 86400, "a.example.org, *.example.net"};
     struct str text = {(const char *)data, n};
     struct batch_body body;
     struct apierr e;

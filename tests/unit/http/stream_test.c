@@ -116,7 +116,8 @@ static void serve(void *ctx, struct http_request *rq)
 
 static void start_with(struct http_server_opts o)
 {
-    said = made = released = pulls = told = 0;
+    made = released = pulls = told = 0;
+    said = 0;
     app_start_with(&app, o, serve);
 }
 
