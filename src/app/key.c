@@ -45,7 +45,7 @@ static int exit_code(enum rc rc)
 {
     if (rc == RC_INVALID || rc == RC_CONFLICT || rc == RC_NOTFOUND || rc == RC_LIMIT)
         return EXIT_USAGE;
-    return rc == RC_IO || rc == RC_NOSPACE ? EXIT_DISK : EXIT_DATA_DIR;
+    return exit_of_rc(rc);
 }
 
 /* Root, as the owner of the directory: files of root's would be closed to a server that

@@ -75,7 +75,7 @@ static enum rc sweep(struct node *n, struct err *e)
 
 static enum rc fail(struct node *n, enum rc rc)
 {
-    n->exit_code = rc == RC_IO || rc == RC_NOSPACE ? EXIT_DISK : EXIT_DATA_DIR;
+    n->exit_code = exit_of_rc(rc);
     return rc;
 }
 
@@ -95,10 +95,12 @@ enum rc node_open(struct node *n, struct err *e)
     n->exit_code = EXIT_DISK;
     n->_dead_fd = eventfd(0, EFD_CLOEXEC);
     if (n->_dead_fd < 0)
-        return err_sys(e, RC_IO, errno, "cannot make an eventfd");
+        return fail(n, err_sys(e, rc_of_errno(errno), errno, "cannot make an eventfd"));
     rc = datadir_open(n->dir, &o, &n->datadir, e);
     if (rc != RC_OK) {
-        n->exit_code = rc == RC_CONFLICT ? EXIT_IN_USE : EXIT_DATA_DIR;
+        n->exit_code = rc == RC_CONFLICT ? EXIT_IN_USE
+                       : rc == RC_NOMEM  ? EXIT_RESOURCES
+                                         : EXIT_DATA_DIR;
         return rc;
     }
     rc = open_store(n, e);
@@ -119,7 +121,8 @@ enum rc node_start(struct node *n, struct err *e)
     enum rc rc;
 
     if (n->tell && (rc = hooks_start(n->config, n->store, &n->webhooks, e)) != RC_OK) {
-        n->exit_code = EXIT_USAGE;
+        n->exit_code = rc == RC_NOMEM || rc == RC_NOSPACE || rc == RC_IO ? exit_of_rc(rc)
+                                                                         : EXIT_USAGE;
         return rc;
     }
     config_engine(n->config, &o, &upstreams);

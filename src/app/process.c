@@ -66,7 +66,7 @@ enum rc process_prepare(int *ret_signal_fd, struct err *e)
         return err_set(e, RC_IO, "cannot block signals");
     fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
     if (fd < 0)
-        return err_sys(e, RC_IO, errno, "cannot make a signalfd");
+        return err_sys(e, rc_of_errno(errno), errno, "cannot make a signalfd");
     raise_file_limit();
     keep_heap_small();
     prctl(PR_SET_DUMPABLE, 0);

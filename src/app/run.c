@@ -336,10 +336,11 @@ static enum rc begin(struct run *r, struct err *e)
 
     r->ended_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (r->ended_fd < 0)
-        return fail(r, EXIT_DISK, err_sys(e, RC_IO, errno, "cannot make an eventfd"));
+        return fail(r, EXIT_RESOURCES,
+                    err_sys(e, rc_of_errno(errno), errno, "cannot make an eventfd"));
     rc = process_prepare(&r->signals, e);
     if (rc != RC_OK)
-        return fail(r, EXIT_DISK, rc);
+        return fail(r, exit_of_rc(rc), rc);
     rc = open_node(r, e);
     if (rc == RC_OK)
         rc = find_state(r, e);
@@ -351,7 +352,7 @@ static enum rc begin(struct run *r, struct err *e)
     if (rc == RC_OK)
         rc = add_batch(r, e);
     if (rc != RC_OK)
-        return fail(r, rc == RC_IO || rc == RC_NOSPACE ? EXIT_DISK : EXIT_DATA_DIR, rc);
+        return fail(r, exit_of_rc(rc), rc);
     if (batch_terminal(r->batch.status))
         return RC_OK;
     rc = node_start(&r->node, e);
@@ -512,8 +513,7 @@ static int end(struct run *r, struct err *e)
     if (rc == RC_OK && r->batch.status != BATCH_FAILED)
         rc = deliver(r, e);
     if (rc != RC_OK)
-        return options_fail(rc == RC_IO || rc == RC_NOSPACE ? EXIT_DISK : EXIT_DATA_DIR,
-                            e);
+        return options_fail(exit_of_rc(rc), e);
     code = verdict(r);
     remove_state(r);
     return code;

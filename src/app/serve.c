@@ -133,7 +133,9 @@ static enum rc start_server(struct serve *s, struct err *e)
     enum rc rc = http_server_new(&o, &handler, &s->server, e);
 
     if (rc != RC_OK)
-        s->exit_code = rc == RC_INVALID ? EXIT_USAGE : EXIT_UNREACHABLE;
+        s->exit_code = rc == RC_INVALID ? EXIT_USAGE
+                       : rc == RC_NOMEM ? EXIT_RESOURCES
+                                        : EXIT_UNREACHABLE;
     return rc;
 }
 
@@ -166,7 +168,9 @@ static enum rc start(struct serve *s, struct err *e)
                             .ctx = s};
     s->node.exit_code = EXIT_DISK;
     rc = process_prepare(&s->signals, e);
-    if (rc == RC_OK)
+    if (rc != RC_OK)
+        s->node.exit_code = exit_of_rc(rc);
+    else
         rc = node_open(&s->node, e);
     if (rc == RC_OK)
         rc = node_start(&s->node, e);
@@ -176,7 +180,7 @@ static enum rc start(struct serve *s, struct err *e)
     start_api(s);
     rc = start_server(s, e);
     if (rc == RC_OK && (rc = start_janitor(s, e)) != RC_OK)
-        s->exit_code = EXIT_DISK;
+        s->exit_code = exit_of_rc(rc);
     return rc;
 }
 

@@ -28,21 +28,35 @@ enum rc err_set(struct err *e, enum rc rc, const char *fmt, ...)
     return rc;
 }
 
-enum rc err_sys(struct err *e, enum rc rc, int errnum, const char *fmt, ...)
+enum rc err_why(struct err *e, enum rc rc, int errnum)
 {
     char reason[128];
-    va_list ap;
     size_t n;
+
+    if (!e)
+        return rc;
+    n = strlen(e->text);
+    snprintf(e->text + n, sizeof e->text - n, ": %s",
+             strerror_r(errnum, reason, sizeof reason));
+    return rc;
+}
+
+enum rc err_sys(struct err *e, enum rc rc, int errnum, const char *fmt, ...)
+{
+    va_list ap;
 
     if (!e)
         return rc;
     va_start(ap, fmt);
     put(e, fmt, ap);
     va_end(ap);
-    n = strlen(e->text);
-    snprintf(e->text + n, sizeof e->text - n, ": %s",
-             strerror_r(errnum, reason, sizeof reason));
-    return rc;
+    return err_why(e, rc, errnum);
+}
+
+/* What the system runs out of, and has again later. */
+static bool lacking(int errnum)
+{
+    return errnum == ENOMEM || errnum == EMFILE || errnum == ENFILE || errnum == ENOBUFS;
 }
 
 enum rc rc_of_errno(int errnum)
@@ -63,9 +77,7 @@ enum rc rc_of_errno(int errnum)
     case EPERM:
     case EROFS:
         return RC_DENIED;
-    case ENOMEM:
-        return RC_NOMEM;
     default:
-        return RC_IO;
+        return lacking(errnum) ? RC_NOMEM : RC_IO;
     }
 }

@@ -22,7 +22,11 @@ PRINTF_FMT(3, 4) enum rc err_set(struct err *e, enum rc rc, const char *fmt, ...
 PRINTF_FMT(4, 5)
 enum rc err_sys(struct err *e, enum rc rc, int errnum, const char *fmt, ...);
 
+/* Adds ": strerror(errnum)" to the sentence that is there. */
+enum rc err_why(struct err *e, enum rc rc, int errnum);
+
 /* RC_NOSPACE for ENOSPC/EDQUOT/EFBIG, RC_NOTFOUND for ENOENT, RC_DENIED for
  * EACCES/EPERM/EROFS, RC_INVALID for a path that cannot be (ENOTDIR, EISDIR, ELOOP,
- * ENAMETOOLONG), RC_NOMEM for ENOMEM, else RC_IO. */
+ * ENAMETOOLONG), RC_NOMEM for ENOMEM and what else the system
+ * runs out of for a while (EMFILE, ENFILE, ENOBUFS), else RC_IO. */
 NODISCARD enum rc rc_of_errno(int errnum);

@@ -242,6 +242,11 @@ enum rc fs_lock_dir(const char *dir, int *ret_fd, struct err *e)
     if (rc != RC_OK)
         return rc;
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK) {
+            rc = fail(e, "lock", path);
+            fs_close(&fd);
+            return rc;
+        }
         if (fs_pread(fd, text, sizeof text - 1, 0, &n, path, NULL) != RC_OK)
             n = 0;
         text[n] = '\0';

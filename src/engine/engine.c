@@ -292,7 +292,7 @@ static enum rc sweep_spool(struct engine *g, const struct map *live, struct err 
 
     if (!dir)
         return err_sys(e, rc_of_errno(errno), errno, "cannot open '%s'", g->o.spool);
-    while (rc == RC_OK && (d = readdir(dir))) {
+    while (errno = 0, rc == RC_OK && (d = readdir(dir))) {
         struct str rest = str_of(d->d_name), id = str_cut(&rest, '.');
 
         if (id.n == 0 || map_get(live, id))
@@ -301,6 +301,8 @@ static enum rc sweep_spool(struct engine *g, const struct map *live, struct err 
         if (rc == RC_OK)
             rc = fs_unlink(path, e);
     }
+    if (rc == RC_OK && errno)
+        rc = err_sys(e, RC_IO, errno, "cannot read directory '%s'", g->o.spool);
     closedir(dir);
     return rc;
 }
@@ -577,5 +579,7 @@ enum rc engine_batch_list(struct engine *g, const struct id *project, const char
     for (size_t i = 0; i < *ret_n; i++)
         batch_done(&(*ret)[i]);
     mem_free(*ret);
+    *ret = NULL;
+    *ret_n = 0;
     return rc;
 }

@@ -114,7 +114,7 @@ bool engine_recovered(struct engine *g); /* every batch of before is live again 
  */
 NODISCARD enum rc engine_batch_view(struct engine *g, const struct id *project,
                                     const char *id, struct batch *ret, struct err *e);
-/* The same over a page of store's batch_list. */
+/* The same over a page of store's batch_list; on failure *ret is NULL and *ret_n is 0. */
 NODISCARD enum rc engine_batch_list(struct engine *g, const struct id *project,
                                     const char *after, unsigned limit, struct batch **ret,
                                     size_t *ret_n, bool *ret_more, struct err *e);

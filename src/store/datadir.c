@@ -31,12 +31,19 @@ static char *join(const char *dir, const char *name)
     return fs_join(path, dir, name, NULL) == RC_OK ? mem_dup(path, strlen(path)) : NULL;
 }
 
-static bool exists(const char *dir, const char *name)
+/* A disk that cannot tell is not one without the file. */
+static enum rc exists(const char *dir, const char *name, bool *ret, struct err *e)
 {
     char path[FS_PATH_CAP];
     struct stat st;
+    enum rc rc = fs_join(path, dir, name, e);
 
-    return fs_join(path, dir, name, NULL) == RC_OK && lstat(path, &st) == 0;
+    if (rc != RC_OK)
+        return rc;
+    *ret = lstat(path, &st) == 0;
+    if (!*ret && errno != ENOENT)
+        return err_sys(e, rc_of_errno(errno), errno, "cannot look at '%s'", path);
+    return RC_OK;
 }
 
 /* ---- the directory itself -----------------------------------------------------------*/
@@ -76,7 +83,7 @@ static enum rc check_empty(const char *path, struct err *e)
 
     if (!dir)
         return err_sys(e, rc_of_errno(errno), errno, "cannot open directory '%s'", path);
-    while (rc == RC_OK && (d = readdir(dir))) {
+    while (errno = 0, rc == RC_OK && (d = readdir(dir))) {
         size_t i = 0;
 
         while (i < COUNTOF(made_by_us) && strcmp(d->d_name, made_by_us[i]) != 0)
@@ -87,6 +94,8 @@ static enum rc check_empty(const char *path, struct err *e)
                          "name an empty or a new directory",
                          path, d->d_name);
     }
+    if (rc == RC_OK && errno)
+        rc = err_sys(e, RC_IO, errno, "cannot read directory '%s'", path);
     closedir(dir);
     return rc;
 }
@@ -155,9 +164,10 @@ static enum rc make_format(const char *path, struct err *e)
 static enum rc take_clean(struct datadir *d, struct err *e)
 {
     char path[FS_PATH_CAP];
-    enum rc rc = fs_join(path, d->path, "CLEAN", e);
+    enum rc rc = exists(d->path, "CLEAN", &d->was_clean, e);
 
-    d->was_clean = exists(d->path, "CLEAN");
+    if (rc == RC_OK)
+        rc = fs_join(path, d->path, "CLEAN", e);
     if (rc != RC_OK || !d->was_clean)
         return rc;
     rc = fs_unlink(path, e);
@@ -226,26 +236,27 @@ enum rc datadir_restore_reserve(struct datadir *d, struct err *e)
 
 static enum rc set_up(struct datadir *d, const struct datadir_opts *o, struct err *e)
 {
-    bool fresh;
+    bool made = false;
     enum rc rc = make_dir(d->path, o->create, e);
 
-    if (rc != RC_OK)
-        return rc;
-    fresh = !exists(d->path, "FORMAT");
+    if (rc == RC_OK)
+        rc = exists(d->path, "FORMAT", &made, e);
     /* Before LOCK is made: nothing of ours goes into a directory that is not. */
-    rc = fresh ? check_empty(d->path, e) : RC_OK;
+    if (rc == RC_OK && !made)
+        rc = check_empty(d->path, e);
     if (rc == RC_OK)
         rc = fs_lock_dir(d->path, &d->lock, e);
+    if (rc == RC_OK)
+        rc = exists(d->path, "FORMAT", &made, e); /* another may have just made it */
     if (rc != RC_OK)
         return rc;
-    fresh = !exists(d->path, "FORMAT"); /* another process may have just made it */
-    if (fresh && !o->create)
+    if (!made && !o->create)
         return err_set(e, RC_CORRUPT, "'%s' is not a data directory: it has no FORMAT",
                        d->path);
-    rc = fresh ? make_format(d->path, e) : read_format(d->path, e);
+    rc = made ? read_format(d->path, e) : make_format(d->path, e);
     if (rc == RC_OK)
         rc = take_clean(d, e);
-    d->was_clean = d->was_clean || fresh;
+    d->was_clean = d->was_clean || !made;
     if (rc != RC_OK)
         return rc;
     rc = datadir_restore_reserve(d, e);
@@ -254,11 +265,14 @@ static enum rc set_up(struct datadir *d, const struct datadir_opts *o, struct er
 
 enum rc datadir_prepare(const char *path, bool create, struct err *e)
 {
+    bool made = false;
     enum rc rc = make_dir(path, create, e);
 
+    if (rc == RC_OK)
+        rc = exists(path, "FORMAT", &made, e);
     if (rc != RC_OK)
         return rc;
-    return exists(path, "FORMAT") ? read_format(path, e) : check_empty(path, e);
+    return made ? read_format(path, e) : check_empty(path, e);
 }
 
 static void free_all(struct datadir *d)

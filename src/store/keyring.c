@@ -115,8 +115,8 @@ static void tell(const struct keyring *k, enum rc before, const char *why_before
                   log_q(text, sizeof text, k->why.text, strlen(k->why.text)));
 }
 
-/* With the lock held for writing. */
-static void reload(struct keyring *k)
+/* With the lock held for writing.  there: the file was, a moment ago. */
+static void reload(struct keyring *k, bool there)
 {
     struct err before = k->why, why = {""};
     struct keyfile fresh = {0};
@@ -125,6 +125,12 @@ static void reload(struct keyring *k)
     /* A stamp is kept only of what was read: a file that cannot be is tried again. */
     k->stamp = (struct stamp){0};
     k->rc = read_file(k->path, &k->stamp, &fresh, &why);
+    /* A failure to look at it does not tell that there is one. */
+    k->seen = k->seen || there || k->rc == RC_OK || k->rc == RC_CORRUPT;
+    if (k->rc == RC_NOTFOUND && !k->seen) {
+        k->why = why;
+        return;
+    }
     if (k->rc == RC_NOTFOUND)
         err_set(&why, RC_IO,
                 "the keys file '%s' has gone; put it back, or start the server again to "
@@ -134,7 +140,6 @@ static void reload(struct keyring *k)
     if (k->rc != RC_OK && k->rc != RC_CORRUPT)
         k->rc = RC_IO;
     k->why = why;
-    k->seen = true;
     if (k->rc == RC_OK)
         take_keys(k, &fresh);
     tell(k, rc_before, before.text);
@@ -145,18 +150,19 @@ static void hold_fresh(struct keyring *k)
 {
     struct stamp now = {0};
     struct stat st;
-    bool none = false;
+    bool none = false, there = stat(k->path, &st) == 0;
 
-    if (stat(k->path, &st) == 0)
+    if (there)
         now = stamp_of(&st);
     else
-        none = errno == ENOENT;
+        none = errno == ENOENT || errno == ENOTDIR;
     pthread_rwlock_rdlock(&k->lock);
-    if ((none && !k->seen) || (now.inode != 0 && same(&now, &k->stamp)))
+    if ((none && !k->seen && k->rc == RC_NOTFOUND) ||
+        (now.inode != 0 && same(&now, &k->stamp)))
         return;
     pthread_rwlock_unlock(&k->lock);
     pthread_rwlock_wrlock(&k->lock);
-    reload(k);
+    reload(k, there);
     pthread_rwlock_unlock(&k->lock);
     pthread_rwlock_rdlock(&k->lock);
 }

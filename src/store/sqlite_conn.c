@@ -62,9 +62,11 @@ enum rc sqlite_fail(sqlite3 *db, int sqlite_rc, const char *what, struct err *e)
     int errnum = sqlite3_system_errno(db);
     enum rc rc = rc_of_sqlite(sqlite_rc, errnum);
 
-    return err_set(e, rc, "cannot %s in '%s': %s (SQLite error %d, errno %d)", what,
-                   sqlite3_db_filename(db, "main"), sqlite3_errmsg(db), sqlite_rc,
-                   errnum);
+    const char *path = sqlite3_db_filename(db, "main"); /* NULL: it was not opened */
+
+    err_set(e, rc, "cannot %s in '%s': %s (SQLite error %d)", what,
+            path ? path : "ledger.db", sqlite3_errmsg(db), sqlite_rc);
+    return errnum ? err_why(e, rc, errnum) : rc;
 }
 
 /* ---- statements ---------------------------------------------------------------------*/

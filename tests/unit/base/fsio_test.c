@@ -83,6 +83,9 @@ TEST(errors_of_the_system_have_their_codes)
     EQ_RC(rc_of_errno(ENOENT), RC_NOTFOUND);
     EQ_RC(rc_of_errno(EACCES), RC_DENIED);
     EQ_RC(rc_of_errno(EROFS), RC_DENIED);
+    EQ_RC(rc_of_errno(ENOMEM), RC_NOMEM);
+    EQ_RC(rc_of_errno(EMFILE), RC_NOMEM);
+    EQ_RC(rc_of_errno(ENFILE), RC_NOMEM);
     EQ_RC(rc_of_errno(EIO), RC_IO);
 }
 

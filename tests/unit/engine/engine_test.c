@@ -375,3 +375,32 @@ TEST(a_batch_whose_input_is_damaged_stands_still_and_the_others_go_on)
     mem_free(few);
     rig_end(&r);
 }
+
+TEST(a_list_with_a_batch_that_is_still_being_recovered_is_for_later)
+{
+    struct rig r = {0};
+    struct batch b = {.id = id_make(ID_BATCH),
+                      .endpoint = ENDPOINT_CHAT,
+                      .window = "24h",
+                      .created_at = clock_wall_sec()};
+    struct batch_counts counts = {.total = 1};
+    struct batch_change change = {.model = "sim-model", .counts = &counts};
+    struct batch *list = &b;
+    bool more = false;
+    size_t n = 1;
+    char *text = lines(1);
+    struct err e;
+
+    b.expires_at = b.created_at + 86400;
+    rig_open(&r);
+    b.input_file = add_file(&r, text);
+    EQ_RC(r.store->ops->batch_add(r.store->self, &b, NULL, NULL, &e), RC_OK);
+    EQ_RC(r.store->ops->batch_move(r.store->self, NULL, b.id.z, BATCH_EV_VALID,
+                                   clock_wall_sec(), &change, NULL, &e),
+          RC_OK);
+    EQ_RC(engine_batch_list(r.engine, NULL, NULL, 10, &list, &n, &more, &e), RC_AGAIN);
+    OK(list == NULL);
+    EQ_INT(n, 0);
+    mem_free(text);
+    rig_end(&r);
+}
