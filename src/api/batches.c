@@ -18,12 +18,14 @@ void batches_reply(struct call *c, const struct batch *b)
 void batches_reply_now(struct call *c, const struct batch *stored)
 {
     struct batch live = {0};
+    struct err e = {0};
+    enum rc rc =
+        engine_batch_view(c->api->opts.engine, &c->project, stored->id.z, &live, &e);
 
-    if (engine_batch_view(c->api->opts.engine, &c->project, stored->id.z, &live, NULL) ==
-        RC_OK)
+    if (rc == RC_OK)
         batches_reply(c, &live);
     else
-        batches_reply(c, stored);
+        batches_fail(c, rc, &e);
     batch_done(&live);
 }
 
@@ -117,7 +119,6 @@ void batches_cancel(struct call *c)
     if (rc == RC_OK) {
         log_info("batch.cancelled", "req=%s batch=%s", http_request_id(c->rq), id.z);
         engine_cancel(c->api->opts.engine, &id);
-        /* The move is committed, whatever else goes wrong. */
         batches_reply_now(c, &b);
     } else if (rc != RC_CONFLICT) {
         batches_fail(c, rc, &e);

@@ -28,7 +28,9 @@ void batches_validate(
 
 /* 200 with that batch. */
 void batches_reply(struct call *c, const struct batch *b);
-/* 200 with it as it is now, or as the store had it when no live view can be had. */
+/* 200 with it as it is now.  While it is being recovered its row does not know its counts,
+ * and they must never fall: 503.  What was asked for is done all the same, and whoever asks
+ * again gets it. */
 void batches_reply_now(struct call *c, const struct batch *stored);
 void batches_not_found(struct call *c); /* of what the path names */
 /* RC_NOTFOUND: there is no such file.  RC_INVALID: *fault tells what is wrong with it. */

@@ -74,6 +74,25 @@ TEST(pause_and_resume_answer_with_the_batch_and_may_be_repeated)
     rig_free(r);
 }
 
+/* Its row does not know its counts, so no answer may have them. */
+TEST(a_change_during_recovery_is_made_and_its_answer_comes_later)
+{
+    struct rig *r = rig_new(NULL);
+    struct id id = make(r);
+    struct reply re;
+
+    r->engine.recovering = true;
+    re = rig_post(r, rig_path("/v1/batches/", &id, "/pause"), "");
+    EQ_REFUSED(re, 503, "server_error", "\"server_recovering\"", "null");
+    OK(row(r, &id).paused);
+    re = rig_post(r, rig_path("/v1/batches/", &id, ""), "{\"priority\":3}");
+    EQ_INT(re.status, 503);
+    EQ_INT(row(r, &id).priority, 3);
+    r->engine.recovering = false;
+    EQ_INT(rig_post(r, rig_path("/v1/batches/", &id, "/pause"), "").status, 200);
+    rig_free(r);
+}
+
 TEST(resume_lifts_the_hold_of_a_sample)
 {
     struct rig *r = rig_new(NULL);

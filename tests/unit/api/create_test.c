@@ -91,7 +91,9 @@ TEST(the_same_request_with_the_same_key_makes_one_batch)
     re = post_with_key(r, "/v1/batches", "key-1", body);
     EQ_INT(re.status, 200);
     EQ_JSON(re, "status", "\"cancelling\"");
-    r->engine.recovering = true; /* no live view: as the store has it */
+    r->engine.recovering = true; /* its counts are not known */
+    EQ_INT(post_with_key(r, "/v1/batches", "key-1", body).status, 503);
+    r->engine.recovering = false;
     EQ_INT(post_with_key(r, "/v1/batches", "key-1", body).status, 200);
 
     EQ_INT(post_with_key(r, "/v1/batches", "key-2", body).status, 200);
