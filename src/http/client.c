@@ -55,10 +55,11 @@ struct hand {
     enum http_fate fate; /* if failed */
     unsigned sends;      /* how often the request went out: 2 when libcurl tried again */
     bool opened;         /* a socket */
-    int open_errno;      /* why no socket could be had */
-    char denied[128];    /* which address was not connected to, and why; "": none */
-    size_t dropped;      /* bytes of a body that is passed over */
-    bool enough;         /* so many that the rest was cut off */
+    bool stray;     /* on the connection was an answer to nobody: on another one, then */
+    int open_errno; /* why no socket could be had */
+    char denied[128]; /* which address was not connected to, and why; "": none */
+    size_t dropped;   /* bytes of a body that is passed over */
+    bool enough;      /* so many that the rest was cut off */
     usec_t started, check_at, connect_limit;
     usec_t connecting;          /* since when; 0: connected */
     int unsent;                 /* at the watchdog's last look; -1: there was none */
@@ -202,7 +203,10 @@ static int on_ready(void *ctx, char *ip, char *local_ip, int port, int local_por
 {
     struct hand *h = ctx;
 
-    (void)ip, (void)local_ip, (void)port, (void)local_port;
+    (void)ip, (void)local_ip, (void)port;
+    h->stray = !h->opened && lane_stray(&h->ride, local_port);
+    if (h->stray)
+        return CURL_PREREQFUNC_ABORT; /* which closes it */
     h->sends++;
     h->connecting = 0;
     h->ride.moved = loop_now(h->ride.lane->hub->loop);
@@ -418,7 +422,7 @@ static void prepare(struct hand *h, struct http_call *call)
     answer_start(&h->head);
     h->failed = false;
     h->sends = 0;
-    h->opened = false;
+    h->opened = h->stray = false;
     h->open_errno = 0;
     h->denied[0] = '\0';
     h->dropped = 0;
@@ -545,6 +549,11 @@ static void end(struct http_client *c, struct hand *h, CURLcode code)
     struct http_call *call = h->call;
     bool nested = c->in_done;
 
+    if (h->stray && !h->failed) { /* nothing was sent */
+        let_go(h, false);
+        http_start(c, call);
+        return;
+    }
     call->fate = fate_of(h, code);
     if (call->fate == HTTP_ANSWERED) {
         set_answer(call, &h->head);

@@ -3,6 +3,7 @@
 #include "base/mem.h"
 
 #include <linux/sockios.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -14,7 +15,9 @@ struct sock {
     struct lane *lane;
     struct ride *ride; /* whoever libcurl waits for; valid while want is set */
     struct loop_watch *watch;
+    struct list link; /* in lane.socks, if it stands */
     int fd;
+    int port;        /* here; 0: not known yet */
     bool opened;     /* by lane_opened(); not a descriptor of the resolver's */
     bool connection; /* it stands: hub_close_socket() is told when it is closed */
     unsigned want;   /* what libcurl waits for */
@@ -47,6 +50,7 @@ static struct sock *sock_of(struct hub *hub, int fd)
         hub->_socks[fd] = mem_new(struct sock);
         hub->_socks[fd]->hub = hub;
         hub->_socks[fd]->fd = fd;
+        list_init(&hub->_socks[fd]->link);
     }
     return hub->_socks[fd];
 }
@@ -122,6 +126,7 @@ static void stands(struct sock *s)
     if (!s->opened || s->connection || !is_internet(s->fd))
         return;
     s->connection = true;
+    list_add_tail(&s->lane->socks, &s->link);
     s->lane->connections++;
     s->hub->connections++;
 }
@@ -134,6 +139,8 @@ static void is_gone(struct sock *s)
         s->hub->connections--;
     }
     s->connection = s->opened = false;
+    s->port = 0;
+    list_del(&s->link);
 }
 
 static void on_nudge(void *ctx, usec_t now);
@@ -201,6 +208,34 @@ void lane_kept(const struct ride *r)
     curl_easy_getinfo(r->easy, CURLINFO_ACTIVESOCKET, &fd);
     if (fd != CURL_SOCKET_BAD)
         stands(sock_of(r->lane->hub, fd));
+}
+
+static int local_port(struct sock *s)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_storage room;
+    } a = {.room.ss_family = AF_UNSPEC};
+    socklen_t n = sizeof a;
+
+    if (s->port == 0 && getsockname(s->fd, &a.any, &n) == 0)
+        s->port = ntohs(a.any.sa_family == AF_INET6 ? a.v6.sin6_port : a.v4.sin_port);
+    return s->port;
+}
+
+bool lane_stray(const struct ride *r, int port)
+{
+    list_each (it, &r->lane->socks) {
+        struct sock *s = list_entry(it, struct sock, link);
+        char byte;
+
+        if (s->want == 0 && local_port(s) == port &&
+            recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 1)
+            return true;
+    }
+    return false;
 }
 
 int hub_close_socket(void *ctx, curl_socket_t fd)
@@ -318,6 +353,7 @@ static void lane_new(struct hub *hub, struct lanes *of)
     list_init(&lane->due);
     list_init(&lane->idle);
     list_init(&lane->stalled);
+    list_init(&lane->socks);
     list_add_head(&of->room, &lane->link);
     CHECK(curl_multi_setopt(m, CURLMOPT_SOCKETFUNCTION, on_socket) == CURLM_OK);
     CHECK(curl_multi_setopt(m, CURLMOPT_SOCKETDATA, lane) == CURLM_OK);

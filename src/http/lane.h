@@ -61,6 +61,7 @@ struct lane {
     struct hub *hub;
     CURLM *multi;
     struct list stalled; /* rides to be nudged */
+    struct list socks;   /* its connections */
     struct loop_timer timer, nudge;
     unsigned calls, connections;
     usec_t idle_since;
@@ -93,6 +94,15 @@ struct ride *lane_next_ended(struct lane *lane, CURLcode *ret_code, int *ret_lef
  * that must be set with it (data: the hub). */
 void lane_opened(struct ride *r, int fd);
 int hub_close_socket(void *hub, curl_socket_t fd);
+
+/*
+ * Is there something to read on the idle connection of the ride's lane that has this local
+ * port?  Nobody asked for it, and it would be taken for the answer to the next request.
+ * libcurl 7.88 does not look: of an answer whose length is told it reads so many bytes, and
+ * leaves in the socket what follows.  In TLS it sees whole records only: what came in one
+ * with the end of a long answer stays unseen.
+ */
+bool lane_stray(const struct ride *r, int local_port);
 
 /* To be called at the end of a transfer that opened something. */
 void lane_kept(const struct ride *r);

@@ -281,3 +281,54 @@ TEST(a_call_may_want_the_status_and_then_the_body_again)
     http_call_done(&c);
     world_stop();
 }
+
+/* --- answers to nobody --- */
+
+#define STRAY "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nstray"
+
+/* libcurl reads so many bytes as the length says, and leaves what follows. */
+TEST(an_answer_behind_a_long_one_is_not_taken_for_the_next)
+{
+    enum { LONG = 100000 };
+    static char text[LONG + 200];
+    const struct step steps[] = {
+        {.send = text}, {.send = OK_ANSWER}, {.send = OK_ANSWER}};
+    struct http_call c;
+    int n = snprintf(text, 100, "HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n", LONG);
+
+    memset(text + n, 'x', LONG);
+    memcpy(text + n + LONG, STRAY, sizeof STRAY);
+    world_start(steps, COUNTOF(steps));
+    call_init(&c);
+    run(&c);
+    EQ_INT(c.answer.n, LONG);
+    for (int i = 0; i < 2; i++) {
+        run(&c);
+        EQ_INT(c.fate, HTTP_ANSWERED);
+        EQ_STR(buf_peek(&c.answer), STR("ok"));
+    }
+    EQ_INT(count_of(&w.server, &w.server.accepted), 2);
+    EQ_INT(count_of(&w.server, &w.server.requests), 3);
+    http_call_done(&c);
+    world_stop();
+}
+
+TEST(an_answer_that_comes_while_nobody_asks_ends_its_connection)
+{
+    static const struct step steps[] = {{.send = OK_ANSWER}};
+    struct http_call c;
+
+    world_start(steps, 1);
+    call_init(&c);
+    for (unsigned i = 1; i <= 5; i++) {
+        run(&c);
+        EQ_INT(c.fate, HTTP_ANSWERED);
+        EQ_STR(buf_peek(&c.answer), STR("ok"));
+        EQ_INT(count_of(&w.server, &w.server.accepted), i);
+        OK(say(w.server.peer_fd[i - 1], STRAY, sizeof STRAY - 1));
+        if (i % 2) /* the client may or may not see it before it is told to call */
+            loop_turn(w.loop, 20 * MS);
+    }
+    http_call_done(&c);
+    world_stop();
+}
