@@ -45,7 +45,29 @@
     X(MULTI_LINE, "multi-line", false, true, "the JSON printed over many lines")         \
     X(SWITCH_100, "switch-100", false, true, "100 Continue first, then the answer")      \
     X(DUP_HEADER, "dup-header", false, true, "every header twice")                       \
-    X(BIG_HEAD, "big-head", false, false, "a head of --big-head-bytes")
+    X(BIG_HEAD, "big-head", false, false, "a head of --big-head-bytes")                  \
+    X(CLOSE, "close", true, false, "FIN after the request was read")                     \
+    X(TLS_ALERT, "tls-alert", true, false, "what a TLS port says to plain HTTP")         \
+    X(BAD_STATUS, "bad-status", false, false, "a status that is no number")              \
+    X(NO_COLON, "no-colon", false, false, "a header line without a colon")               \
+    X(NUL_HEAD, "nul-head", false, false, "a NUL byte in a header's value")              \
+    X(BARE_LF, "bare-lf", false, true, "the head's lines end in LF alone")               \
+    X(MINUS_LENGTH, "minus-length", false, false, "Content-Length: -1, then FIN")        \
+    X(TWO_LENGTHS, "two-lengths", false, false,                                          \
+      "two Content-Lengths, the second too long; then FIN")                              \
+    X(HALF_CHUNK, "half-chunk", false, false, "half of a chunk, then FIN")               \
+    X(HUGE_CHUNK, "huge-chunk", false, false, "a chunk size above 2^64")                 \
+    X(INFO_FLOOD, "info-flood", false, true,                                             \
+      "103 Early Hints 200 times, then the answer")                                      \
+    X(TWO_ANSWERS, "two-answers", false, true,                                           \
+      "behind the answer one that nobody asked for")                                     \
+    X(TWO_LARGE, "two-large-answers", false, true, "the same, the answer being 100 KiB") \
+    X(DEEP_JSON, "deep-json", false, false, "a member of 100,000 arrays in one another") \
+    X(SSE, "sse", false, false, "an event stream that nobody asked for")                 \
+    X(RETRY_HOUR, "retry-hour", true, false, "429 with Retry-After: 3600")               \
+    X(RETRY_MINUS, "retry-minus", true, false, "429 with Retry-After: -5")               \
+    X(RETRY_PAST, "retry-past", true, false, "429 with a Retry-After of 2015")           \
+    X(RETRY_JUNK, "retry-junk", true, false, "429 with Retry-After: soon")
 
 enum sim_fault {
 #define X(name, text, early, good, doc) SIM_FAULT_##name,

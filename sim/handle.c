@@ -135,7 +135,15 @@ static unsigned status_of(struct sim_hit hit)
     case SIM_FAULT_GARBAGE:
     case SIM_FAULT_HTTP09:
     case SIM_FAULT_CLOSE_HEAD:
+    case SIM_FAULT_CLOSE:
+    case SIM_FAULT_TLS_ALERT:
+    case SIM_FAULT_BAD_STATUS:
         return 0;
+    case SIM_FAULT_RETRY_HOUR:
+    case SIM_FAULT_RETRY_MINUS:
+    case SIM_FAULT_RETRY_PAST:
+    case SIM_FAULT_RETRY_JUNK:
+        return 429;
     default:
         return 200;
     }

@@ -4,6 +4,10 @@
 #include <stdio.h>
 #include <zlib.h>
 
+#define LARGE_BYTES (100u << 10) /* more than a client reads at once */
+#define DEEP_ARRAYS 100000u
+#define INFO_HEADS  200u
+
 #define LIT(b, text) ((void)buf_add((b), (text), sizeof(text) - 1))
 
 /* How a head differs from a plain one. */
@@ -14,6 +18,10 @@ struct frame {
     bool twice;
     uint64_t big; /* bytes of padding fields */
     uint64_t length;
+    bool minus;         /* the length is told as -1 */
+    uint64_t other;     /* a second length; 0: none */
+    const char *status; /* instead of the number; NULL: the number */
+    struct str odd;     /* a line that no head may have */
 };
 
 /* --- Heads ---------------------------------------------------------------------------
@@ -100,6 +108,18 @@ static void put_padding(struct buf *out, uint64_t bytes)
     }
 }
 
+static void put_length(struct buf *out, const struct frame *f)
+{
+    LIT(out, "content-length: ");
+    if (f->minus)
+        LIT(out, "-1");
+    else
+        (void)buf_u64(out, f->length);
+    LIT(out, "\r\n");
+    if (f->other)
+        (void)buf_fmt(out, "content-length: %llu\r\n", (unsigned long long)f->other);
+}
+
 static void put_fields(struct buf *out, const struct sim_reply *r, const struct frame *f)
 {
     put_field(out, "date", r->date);
@@ -116,9 +136,7 @@ static void put_fields(struct buf *out, const struct sim_reply *r, const struct 
     if (f->chunked) {
         LIT(out, "transfer-encoding: chunked\r\n");
     } else if (!f->http10 && !has_no_body(r->status)) {
-        LIT(out, "content-length: ");
-        (void)buf_u64(out, f->length);
-        LIT(out, "\r\n");
+        put_length(out, f);
     }
     if (!r->keep_alive)
         LIT(out, "connection: close\r\n");
@@ -129,10 +147,14 @@ static void put_fields(struct buf *out, const struct sim_reply *r, const struct 
 static void put_head(struct buf *out, const struct sim_reply *r, const struct frame *f)
 {
     (void)buf_z(out, f->http10 ? "HTTP/1.0 " : "HTTP/1.1 ");
-    (void)buf_u64(out, r->status);
+    if (f->status)
+        (void)buf_z(out, f->status);
+    else
+        (void)buf_u64(out, r->status);
     (void)buf_char(out, ' ');
     (void)buf_z(out, phrase(r->status));
     LIT(out, "\r\n");
+    (void)buf_str(out, f->odd);
     put_fields(out, r, f);
     if (f->twice)
         put_fields(out, r, f);
@@ -231,6 +253,41 @@ static void body_many_lines(struct buf *b, struct str body)
     LIT(b, "\n");
 }
 
+static void body_large(struct buf *b, struct str body)
+{
+    LIT(b, "{\"padding\":\"");
+    for (unsigned i = 0; i < LARGE_BYTES / 64; i++)
+        LIT(b, "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef");
+    LIT(b, "\",");
+    (void)buf_add(b, body.p + 1, body.n - 1);
+}
+
+static void body_deep(struct buf *b, struct str body)
+{
+    LIT(b, "{\"deep\":");
+    for (unsigned i = 0; i < DEEP_ARRAYS; i++)
+        (void)buf_char(b, '[');
+    for (unsigned i = 0; i < DEEP_ARRAYS; i++)
+        (void)buf_char(b, ']');
+    LIT(b, ",");
+    (void)buf_add(b, body.p + 1, body.n - 1);
+}
+
+static void body_sse(struct buf *b, struct str body)
+{
+    LIT(b, "data: ");
+    (void)buf_str(b, body);
+    LIT(b, "\n\ndata: [DONE]\n\n");
+}
+
+/* What vLLM and gateways say with 429. */
+static void body_later(struct buf *b, struct str body)
+{
+    (void)body;
+    LIT(b, "{\"error\":{\"message\":\"Too many requests.\",\"type\":\"RateLimitError\","
+           "\"param\":null,\"code\":429}}");
+}
+
 static void put_le(struct buf *b, uint64_t v, unsigned bytes)
 {
     for (unsigned i = 0; i < bytes; i++)
@@ -267,6 +324,27 @@ static body_fn *const bodies[SIM_FAULT_COUNT] = {
     [SIM_FAULT_HUGE] = body_huge,
     [SIM_FAULT_MULTI_LINE] = body_many_lines,
     [SIM_FAULT_GZIP] = body_gzip,
+    [SIM_FAULT_TWO_LARGE] = body_large,
+    [SIM_FAULT_DEEP_JSON] = body_deep,
+    [SIM_FAULT_SSE] = body_sse,
+    [SIM_FAULT_RETRY_HOUR] = body_later,
+    [SIM_FAULT_RETRY_MINUS] = body_later,
+    [SIM_FAULT_RETRY_PAST] = body_later,
+    [SIM_FAULT_RETRY_JUNK] = body_later,
+};
+
+/* Of the faults that are in what the head says. */
+static const struct {
+    unsigned status;
+    const char *type, *extra;
+} says[SIM_FAULT_COUNT] = {
+    [SIM_FAULT_HTML] = {0, "text/html; charset=utf-8", NULL},
+    [SIM_FAULT_SSE] = {0, "text/event-stream", NULL},
+    [SIM_FAULT_RETRY_HOUR] = {429, NULL, "retry-after: 3600\r\n"},
+    [SIM_FAULT_RETRY_MINUS] = {429, NULL, "retry-after: -5\r\n"},
+    [SIM_FAULT_RETRY_PAST] = {429, NULL,
+                              "retry-after: Wed, 21 Oct 2015 07:28:00 GMT\r\n"},
+    [SIM_FAULT_RETRY_JUNK] = {429, NULL, "retry-after: soon\r\n"},
 };
 
 /* --- Faults --------------------------------------------------------------------------
@@ -290,12 +368,29 @@ static void wire_bad_chunk(struct buf *out, struct str body)
     LIT(out, "\r\n0\r\n\r\n");
 }
 
+static void wire_half_chunk(struct buf *out, struct str body)
+{
+    (void)buf_fmt(out, "%zx\r\n", body.n);
+    (void)buf_add(out, body.p, body.n / 2);
+}
+
+static void wire_huge_chunk(struct buf *out, struct str body)
+{
+    LIT(out, "fffffffffffffffff0\r\n");
+    (void)buf_str(out, body);
+}
+
 /* The faults that send no answer at all. */
 static bool wire_nothing(struct buf *out, enum sim_fault kind, uint64_t hash,
                          struct sim_wire *ret)
 {
     if (kind == SIM_FAULT_GARBAGE) {
         wire_garbage(out, hash);
+        ret->after = SIM_CLOSE;
+    } else if (kind == SIM_FAULT_TLS_ALERT) {
+        (void)buf_add(out, "\x15\x03\x03\0\x02\x02\x46", 7); /* fatal, protocol_version */
+        ret->after = SIM_CLOSE;
+    } else if (kind == SIM_FAULT_CLOSE) {
         ret->after = SIM_CLOSE;
     } else if (kind == SIM_FAULT_RESET) {
         ret->after = SIM_RESET;
@@ -307,12 +402,26 @@ static bool wire_nothing(struct buf *out, enum sim_fault kind, uint64_t hash,
     return true;
 }
 
+static void odd_frame(struct frame *f, enum sim_fault kind)
+{
+    f->minus = kind == SIM_FAULT_MINUS_LENGTH;
+    if (kind == SIM_FAULT_TWO_LENGTHS)
+        f->other = f->length + 50;
+    if (kind == SIM_FAULT_BAD_STATUS)
+        f->status = "two hundred";
+    if (kind == SIM_FAULT_NO_COLON)
+        f->odd = STR("this line is no header\r\n");
+    if (kind == SIM_FAULT_NUL_HEAD)
+        f->odd = STR("x-nothing: a\0b\r\n");
+}
+
 static struct frame frame_of(enum sim_fault kind, size_t n, const struct sim_options *o)
 {
     struct frame f = {.length = n};
 
     f.http10 = kind == SIM_FAULT_HTTP10_CLOSE;
-    f.chunked = kind == SIM_FAULT_BAD_CHUNK;
+    f.chunked = kind == SIM_FAULT_BAD_CHUNK || kind == SIM_FAULT_HALF_CHUNK ||
+                kind == SIM_FAULT_HUGE_CHUNK;
     f.gzip = kind == SIM_FAULT_GZIP;
     f.twice = kind == SIM_FAULT_DUP_HEADER;
     if (kind == SIM_FAULT_BIG_HEAD)
@@ -323,6 +432,7 @@ static struct frame frame_of(enum sim_fault kind, size_t n, const struct sim_opt
         f.length /= 2;
     if (kind == SIM_FAULT_HUGE)
         f.length = u64_max(f.length, o->huge_bytes);
+    odd_frame(&f, kind);
     return f;
 }
 
@@ -347,6 +457,11 @@ static struct cut cut_of(enum sim_fault kind, enum sim_after usual)
     case SIM_FAULT_BAD_CHUNK:
     case SIM_FAULT_HTTP09:
     case SIM_FAULT_HTTP10_CLOSE:
+    case SIM_FAULT_BAD_STATUS:
+    case SIM_FAULT_MINUS_LENGTH:
+    case SIM_FAULT_TWO_LENGTHS:
+    case SIM_FAULT_HALF_CHUNK:
+    case SIM_FAULT_HUGE_CHUNK:
         return (struct cut){.after = SIM_CLOSE};
     default:
         return (struct cut){.after = usual};
@@ -363,17 +478,47 @@ static void put_half_head(struct buf *out, struct buf *spare, const struct sim_r
     (void)buf_add(out, spare->p, spare->n / 2);
 }
 
-static void put_answer(struct buf *out, const struct sim_reply *r, enum sim_fault kind,
-                       const struct frame *f, bool half)
+static void put_bare_head(struct buf *out, struct buf *spare, const struct sim_reply *r,
+                          const struct frame *f)
+{
+    buf_reset(spare);
+    put_head(spare, r, f);
+    for (size_t i = 0; i < spare->n; i++)
+        if (spare->p[i] != '\r')
+            (void)buf_char(out, spare->p[i]);
+}
+
+/* An answer that is plainly not that of the next request. */
+static void put_stray(struct buf *out, const struct sim_reply *r)
+{
+    const struct str body = STR("{\"id\":\"stray\",\"object\":\"stray\"}");
+    struct frame f = {.length = body.n};
+
+    put_head(out, r, &f);
+    (void)buf_str(out, body);
+}
+
+static void put_answer(struct buf *out, struct buf *spare, const struct sim_reply *r,
+                       enum sim_fault kind, const struct frame *f, bool half)
 {
     if (kind == SIM_FAULT_SWITCH_100)
         LIT(out, "HTTP/1.1 100 Continue\r\n\r\n");
-    if (kind != SIM_FAULT_HTTP09)
+    for (unsigned i = 0; kind == SIM_FAULT_INFO_FLOOD && i < INFO_HEADS; i++)
+        LIT(out, "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n");
+    if (kind == SIM_FAULT_BARE_LF)
+        put_bare_head(out, spare, r, f);
+    else if (kind != SIM_FAULT_HTTP09)
         put_head(out, r, f);
-    if (f->chunked)
+    if (kind == SIM_FAULT_HALF_CHUNK)
+        wire_half_chunk(out, r->body);
+    else if (kind == SIM_FAULT_HUGE_CHUNK)
+        wire_huge_chunk(out, r->body);
+    else if (f->chunked)
         wire_bad_chunk(out, r->body);
     else
         (void)buf_add(out, r->body.p, half ? r->body.n / 2 : r->body.n);
+    if (kind == SIM_FAULT_TWO_ANSWERS || kind == SIM_FAULT_TWO_LARGE)
+        put_stray(out, r);
 }
 
 void sim_wire_fault(struct buf *out, struct buf *spare, const struct sim_reply *r,
@@ -391,8 +536,12 @@ void sim_wire_fault(struct buf *out, struct buf *spare, const struct sim_reply *
         put_half_head(out, spare, r);
         return;
     }
-    if (kind == SIM_FAULT_HTML)
-        wrong.type = "text/html; charset=utf-8";
+    if (says[kind].type)
+        wrong.type = says[kind].type;
+    if (says[kind].status)
+        wrong.status = says[kind].status;
+    if (says[kind].extra)
+        wrong.extra = says[kind].extra;
     if (kind == SIM_FAULT_EMPTY)
         wrong.body.n = 0;
     if (bodies[kind]) {
@@ -401,7 +550,7 @@ void sim_wire_fault(struct buf *out, struct buf *spare, const struct sim_reply *
         wrong.body = buf_peek(spare);
     }
     f = frame_of(kind, wrong.body.n, o);
-    put_answer(out, &wrong, kind, &f, cut.in_body);
+    put_answer(out, spare, &wrong, kind, &f, cut.in_body);
     if (kind == SIM_FAULT_SLOW)
         ret->rate = o->slow_rate;
     if (kind == SIM_FAULT_HUGE) {

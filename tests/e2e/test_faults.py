@@ -9,13 +9,17 @@ from upstream import Upstream
 
 # Failures that pass: with tries enough, every line must end well.
 PASSING = {
-    "statuses": ["500", "502", "503", "504", "529", "408", "425"],
-    "connections": ["reset", "reset-body", "close-head", "close-body", "refuse"],
-    "bodies": ["html", "not-json", "truncated-json", "invalid-utf8", "nul", "empty"],
-    "frames": ["garbage", "long-length", "short-length", "bad-chunk", "http09", "gzip"],
+    "statuses": ["500", "502", "503", "504", "529", "408", "425", "retry-minus", "retry-past",
+                 "retry-junk"],
+    "connections": ["reset", "reset-body", "close-head", "close-body", "refuse", "close"],
+    "bodies": ["html", "not-json", "truncated-json", "invalid-utf8", "nul", "empty", "deep-json",
+               "sse"],
+    "frames": ["garbage", "long-length", "short-length", "bad-chunk", "http09", "gzip", "tls-alert",
+               "bad-status", "nul-head", "minus-length", "two-lengths", "half-chunk", "huge-chunk"],
 }
 # Odd but right: the answer must be taken, and at the first try.
-GOOD = ["http10-close", "multi-line", "switch-100", "dup-header"]
+GOOD = ["http10-close", "multi-line", "switch-100", "dup-header", "bare-lf", "info-flood",
+        "two-answers", "two-large-answers"]
 
 
 class Faults(E2E):
@@ -92,7 +96,8 @@ class Faults(E2E):
     def test_all_faults_together(self):
         kinds = [k for group in PASSING.values() for k in group if k != "refuse"] + GOOD
         kinds += ["429", "400", "stall", "stall-body", "huge", "slow", "big-head"]
-        mix = ",".join(f"{k}=1.5%" for k in kinds) + ",refuse=1%"
+        # 45 % in all, as it was tuned for lines that have five tries.
+        mix = ",".join(f"{k}={45 / len(kinds):.3f}%" for k in kinds) + ",refuse=1%"
         sim = self.sim("--seed", 3, "--fault", mix, "--huge-bytes", "200K", "--slow-rate", "4000")
         daemon = self.serve(sim.url, flags=["--idle-timeout", "1s", "--max-answer", "100K"])
         data = chat_lines(3000)

@@ -421,3 +421,110 @@ TEST(big_head_is_as_big_as_asked)
     OK(times(v.head, "\r\nx-padding-") > 250);
     EQ_STR(v.body, plain());
 }
+
+TEST(faults_of_the_head_alone)
+{
+    static const struct {
+        const char *fault, *has;
+        enum sp_end end;
+    } rows[] = {
+        {"bad-status", "HTTP/1.1 two hundred OK\r\n", SP_EOF},
+        {"no-colon", "\r\nthis line is no header\r\n", SP_SILENCE},
+        {"minus-length", "\r\ncontent-length: -1\r\n", SP_EOF},
+        {"sse", "\r\ncontent-type: text/event-stream\r\n", SP_SILENCE},
+        {"retry-hour", "\r\nretry-after: 3600\r\n", SP_SILENCE},
+        {"retry-minus", "\r\nretry-after: -5\r\n", SP_SILENCE},
+        {"retry-past", "\r\nretry-after: Wed, 21 Oct 2015 07:28:00 GMT\r\n", SP_SILENCE},
+        {"retry-junk", "\r\nretry-after: soon\r\n", SP_SILENCE},
+    };
+
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct seen v = look(rows[i].fault, NULL);
+
+        t_row(rows[i].fault);
+        OK(has(v.head, rows[i].has));
+        OK(!str_starts(str_of(rows[i].fault), STR("retry")) ||
+           str_starts(v.head, STR("HTTP/1.1 429 ")));
+        EQ_INT(v.end, rows[i].end);
+    }
+}
+
+TEST(a_nul_in_a_head_and_lines_without_cr)
+{
+    struct seen nul = look("nul-head", NULL), bare = look("bare-lf", NULL);
+    struct str want = plain(), text = {bare.text, bare.n};
+
+    OK(memmem(nul.head.p, nul.head.n, "\r\nx-nothing: a\0b\r\n", 18));
+    EQ_STR(nul.body, want);
+    OK(str_starts(text, STR("HTTP/1.1 200 OK\ndate: ")));
+    OK(memmem(text.p, text.n, "\n\n{\"id\":", 8) && !has(text, "\r"));
+    OK(str_ends(text, want));
+}
+
+TEST(two_lengths_and_chunks_that_end_early)
+{
+    struct str want = plain();
+    struct seen two = look("two-lengths", NULL), half = look("half-chunk", NULL),
+                huge = look("huge-chunk", NULL);
+    char second[64], size[32];
+
+    EQ_RC(str_fmt(second, sizeof second, "\r\ncontent-length: %zu\r\n", want.n + 50),
+          RC_OK);
+    EQ_INT(length_of(&two), want.n);
+    OK(has(two.head, second));
+    EQ_STR(two.body, want);
+    EQ_INT(two.end, SP_EOF);
+    EQ_RC(str_fmt(size, sizeof size, "%zx\r\n", want.n), RC_OK);
+    OK(str_starts(half.body, str_of(size)));
+    EQ_INT(half.body.n, strlen(size) + want.n / 2);
+    EQ_INT(half.end, SP_EOF);
+    OK(str_starts(huge.body, STR("fffffffffffffffff0\r\n{\"id\"")));
+}
+
+TEST(a_flood_of_early_hints_ends_in_the_answer)
+{
+    struct seen v = look("info-flood", NULL);
+    struct str text = {v.text, v.n};
+
+    EQ_INT(times(text, "HTTP/1.1 103 Early Hints\r\n"), 200);
+    OK(str_ends(text, plain()));
+    EQ_INT(v.end, SP_SILENCE);
+}
+
+TEST(a_stray_answer_follows_the_true_one)
+{
+    struct str want = plain();
+    struct seen small = look("two-answers", NULL),
+                large = look("two-large-answers", NULL);
+
+    EQ_STR(((struct str){small.body.p, want.n}), want);
+    EQ_INT(length_of(&small), want.n);
+    OK(str_starts((struct str){small.body.p + want.n, small.body.n - want.n},
+                  STR("HTTP/1.1 200 OK\r\n")));
+    OK(str_ends(small.body, STR("{\"id\":\"stray\",\"object\":\"stray\"}")));
+    OK(length_of(&large) > 100 << 10);
+    EQ_RC(json_rc((struct str){large.body.p, length_of(&large)}), RC_OK);
+    OK(str_ends(large.body, STR("{\"id\":\"stray\",\"object\":\"stray\"}")));
+    EQ_INT(large.end, SP_SILENCE);
+}
+
+TEST(deep_json_and_event_streams_are_framed_right)
+{
+    struct seen deep = look("deep-json", NULL), sse = look("sse", NULL);
+
+    EQ_INT(length_of(&deep), deep.body.n);
+    EQ_INT(times(deep.body, "["), 100000 + times(plain(), "["));
+    EQ_INT(length_of(&sse), sse.body.n);
+    OK(str_starts(sse.body, STR("data: {\"id\"")));
+    OK(str_ends(sse.body, STR("}\n\ndata: [DONE]\n\n")));
+}
+
+TEST(a_tls_port_and_a_server_that_hangs_up)
+{
+    struct seen tls = look("tls-alert", NULL), gone = look("close", NULL);
+
+    EQ_STR(((struct str){tls.text, tls.n}), STR("\x15\x03\x03\0\x02\x02\x46"));
+    EQ_INT(tls.end, SP_EOF);
+    EQ_INT(gone.n, 0);
+    EQ_INT(gone.end, SP_EOF);
+}
