@@ -6,6 +6,7 @@
 #include "io/mailbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/tcp.h> /* glibc's tcp_info has no tcpi_bytes_received */
 #include <netdb.h>
 #include <netinet/in.h>
@@ -14,6 +15,12 @@
 #include <unistd.h>
 
 #define CLOSE_WAIT 8 /* TCP_CLOSE_WAIT, which only the other tcp.h tells */
+
+#define UNSENT_MAX (64 << 10)
+
+/* See on_round. */
+#define LOOKS      64 /* under the lock */
+#define ROUNDS_MAX 20 /* a second */
 
 #define LINGER_MAX   256                /* sockets at a time; above it they are closed */
 #define LINGER_IDLE  (2 * USEC_PER_SEC) /* without a byte */
@@ -50,8 +57,8 @@ struct door {
     /* the door's thread only */
     int fd; /* -1: shut */
     struct loop_watch *watch;
-    bool out_of_fds; /* not accepting until the next second */
-    struct loop_timer second;
+    bool out_of_fds; /* not accepting until the next round */
+    struct loop_timer round;
     struct list lingering;
     unsigned n_lingering;
     char scratch[64 << 10]; /* where unread bytes go */
@@ -138,6 +145,19 @@ static void watch_listener(struct door *d, bool on)
         PANIC("cannot change the watch of the listening socket: errno %d", errno);
 }
 
+/*
+ * What a client does not read waits in the kernel, by default up to 4 MiB each: a thousand
+ * such clients and the machine's memory for TCP is gone, and with it everybody's packets.
+ * A client that reads does not notice: what is on its way to it does not count.
+ */
+static void bound_unsent(int fd)
+{
+    int most = UNSENT_MAX;
+
+    IGNORE(setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &most, sizeof most) <
+           0); /* then as by default */
+}
+
 /* One connection; false: there is none, or none can be taken now. */
 static bool let_in(struct door *d)
 {
@@ -146,6 +166,7 @@ static bool let_in(struct door *d)
     int fd = accept4(d->fd, (struct sockaddr *)&from, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
     if (fd >= 0) {
+        bound_unsent(fd);
         atomic_fetch_add(&d->inside, 1);
         d->o.accepted(d->o.ctx, fd, (struct sockaddr *)&from, n);
         return true;
@@ -230,40 +251,71 @@ static bool too_slow(struct door_guest *g, uint64_t bytes, usec_t now)
     return g->_since && now - g->_since >= LIMIT_HEAD_SECONDS * USEC_PER_SEC;
 }
 
-static void look_at(struct door *d, struct door_guest *g, usec_t now)
+/* The socket of a guest that is to leave, duplicated; -1: it may stay. */
+static int look_at(struct door_guest *g, usec_t now)
 {
     struct tcp_info info = {0};
     socklen_t n = sizeof info;
 
     if (getsockopt(g->_fd, IPPROTO_TCP, TCP_INFO, &info, &n) < 0)
-        return; /* already shut down from our side */
-    if (too_slow(g, info.tcpi_bytes_received, now)) {
-        d->o.slow(d->o.ctx, g->_fd);
-        shutdown(g->_fd, SHUT_RDWR); /* whoever serves it sees the end and leaves */
-    } else if (info.tcpi_state == CLOSE_WAIT) {
-        /* The client has ended its side.  The library takes a short read for the last of
-         * what there is and waits for the next edge of epoll; when the end came together
-         * with those bytes there is none.  This makes one, and changes nothing else: no
-         * more bytes can come, those that have come stay readable, ours can be sent. */
+        return -1; /* already shut down from our side */
+    if (too_slow(g, info.tcpi_bytes_received, now))
+        return fcntl(g->_fd, F_DUPFD_CLOEXEC, 0); /* none left: at its next look */
+    /* The client has ended its side.  The library takes a short read for the last of
+     * what there is and waits for the next edge of epoll; when the end came together
+     * with those bytes there is none.  This makes one, and changes nothing else: no
+     * more bytes can come, those that have come stay readable, ours can be sent. */
+    if (info.tcpi_state == CLOSE_WAIT)
         shutdown(g->_fd, SHUT_RD);
-    }
+    return -1;
 }
 
-/* Under the lock throughout, so that no socket is closed and its number used again
- * meanwhile: 8,192 connections take a few milliseconds once a second. */
-static void on_second(void *ctx, usec_t now)
+/* Looks at n guests.  Under the lock, so that no socket is closed and its number used
+ * again meanwhile; and not for long, as whoever comes or goes waits for it.  How many
+ * must leave. */
+static unsigned look_at_some(struct door *d, unsigned n, usec_t now, int *slow)
+{
+    unsigned n_slow = 0;
+
+    pthread_mutex_lock(&d->lock);
+    for (unsigned i = 0; i < n && !list_empty(&d->guests); i++) {
+        struct list *it = list_pop(&d->guests);
+        int fd = look_at(list_entry(it, struct door_guest, _link), now);
+
+        list_add_tail(&d->guests, it);
+        if (fd >= 0)
+            slow[n_slow++] = fd;
+    }
+    pthread_mutex_unlock(&d->lock);
+    return n_slow;
+}
+
+/* Everybody is looked at about once a second, a part of them at a time: all 8,192 at once
+ * would take a core for 10 ms, and several times that when all of them must go. */
+static void on_round(void *ctx, usec_t now)
 {
     struct door *d = ctx;
+    unsigned inside = atomic_load(&d->inside);
+    unsigned rounds = (unsigned)u64_min(inside / LOOKS + 1, ROUNDS_MAX);
+    unsigned n = inside / rounds + 1;
+    int slow[LOOKS];
 
-    loop_timer_set(d->loop, &d->second, now + USEC_PER_SEC, on_second, d);
+    loop_timer_set(d->loop, &d->round, now + USEC_PER_SEC / rounds, on_round, d);
     if (d->out_of_fds && d->fd >= 0) {
         d->out_of_fds = false;
         watch_listener(d, true);
     }
-    pthread_mutex_lock(&d->lock);
-    list_each (it, &d->guests)
-        look_at(d, list_entry(it, struct door_guest, _link), now);
-    pthread_mutex_unlock(&d->lock);
+    for (unsigned some; n; n -= some) {
+        unsigned n_slow;
+
+        some = (unsigned)u64_min(n, LOOKS);
+        n_slow = look_at_some(d, some, now, slow);
+        for (unsigned i = 0; i < n_slow; i++) {
+            d->o.slow(d->o.ctx, slow[i]);
+            shutdown(slow[i], SHUT_RDWR); /* whoever serves it sees the end and leaves */
+            close(slow[i]);
+        }
+    }
 }
 
 void door_enter(struct door *d, struct door_guest *g, int fd)
@@ -410,7 +462,7 @@ enum rc door_open(struct door *d, struct err *e)
     int errnum;
 
     loop_on_tick(d->loop, on_tick, d);
-    loop_timer_set(d->loop, &d->second, clock_mono() + USEC_PER_SEC, on_second, d);
+    loop_timer_set(d->loop, &d->round, clock_mono() + USEC_PER_SEC, on_round, d);
     sigfillset(&all); /* signals are the main thread's business */
     pthread_sigmask(SIG_SETMASK, &all, &before);
     errnum = pthread_create(&d->thread, NULL, run, d);
