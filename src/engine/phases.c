@@ -198,7 +198,6 @@ static void enter_run(struct live *l, usec_t now)
     o.deadline = deadline_of(l, now);
     o.group = group_of(l->engine, &l->rec.project);
     l->phase = LIVE_RUN;
-    l->phase = LIVE_RUN;
     rate_start(&l->rate, now);
     queues_add(l, &o, now);
     mem_free(l->done);
