@@ -398,6 +398,30 @@ TEST(a_client_that_does_not_read_costs_its_buffer_and_no_thread)
     done();
 }
 
+TEST(what_a_client_does_not_read_takes_little_room_in_the_kernel)
+{
+    struct sockaddr_in at = {.sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd, small = 4096;
+    uint64_t before = UINT64_MAX;
+
+    start();
+    at.sin_port = htons((uint16_t)app.port);
+    fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    OK(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &small, sizeof small) == 0);
+    OK(connect(fd, (struct sockaddr *)&at, sizeof at) == 0);
+    OK(say(fd, GET("/stream/b?n=60000000")));
+    for (unsigned i = 0; i < 100 && (said == 0 || before != said); i++) {
+        before = said;
+        nap(100);
+    }
+    t_note("%llu bytes were said", (unsigned long long)said);
+    OK(said <=
+       2 * HTTP_STREAM_BUFFER); /* one in memory; less in the kernel and between */
+    close(fd);
+    done();
+}
+
 TEST(streams_that_wait_hold_no_worker)
 {
     struct buf head, body;
