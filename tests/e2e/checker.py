@@ -466,6 +466,19 @@ def read_ledger(path):
             db.close()
 
 
+def read_version(path):
+    """The number of the ledger's schema, of a stopped server."""
+    with tempfile.TemporaryDirectory(prefix="batchd-chk-") as tmp:
+        for name in os.listdir(path):
+            if name.startswith("ledger.db"):
+                shutil.copy(os.path.join(path, name), tmp)
+        db = sqlite3.connect(os.path.join(tmp, "ledger.db"))
+        try:
+            return db.execute("PRAGMA user_version").fetchone()[0]
+        finally:
+            db.close()
+
+
 def files_on_disk(path):
     """{id: path} of every published file."""
     got = {}

@@ -437,12 +437,12 @@ class E2E(unittest.TestCase):
         self.sims.append(sim)
         return sim
 
-    def serve(self, upstreams, **more):
-        """A started daemon; more: flags, config, env, file_limit, data."""
+    def serve(self, upstreams, start=True, **more):
+        """A daemon, started unless told otherwise; more: flags, config, env, file_limit, data."""
         more["env"] = {**self.quick, **more.get("env", {})}
         daemon = Daemon(self, upstreams, **more)
         self.daemons.append(daemon)
-        return daemon.start()
+        return daemon.start() if start else daemon
 
     def program(self, *args, timeout=30.0, stdin=None, env=None):
         """Runs batchd to its end: (exit status, stdout, stderr)."""

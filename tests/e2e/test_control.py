@@ -148,6 +148,7 @@ class Sample(Control):
         upstream.gate.set()
         data = chat_lines(30)
         batch_id = daemon.api.submit(data, sample=7)
+        self.done(daemon, batch_id, 7)  # answered is not yet counted
         got = self.says(daemon, batch_id, "Its sample, the first 7 lines, is done: resume it")
         self.assertEqual((got["status"], got["sample"], got["waiting"]), ("in_progress", 7, 23))
         self.assertEqual(got["request_counts"], {"total": 30, "completed": 7, "failed": 0})
