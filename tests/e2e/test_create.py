@@ -6,7 +6,7 @@ import os
 import threading
 
 import checker
-from harness import CHAT, E2E, Refused, chat_line, chat_lines
+from harness import CHAT, E2E, Refused, chat_line, chat_lines, until
 from upstream import Upstream, ok
 
 
@@ -21,7 +21,11 @@ class Create(E2E):
 
     def post(self, daemon, body, want=200, key=None, path="/v1/batches"):
         head = {"Idempotency-Key": key} if key else {}
-        got = daemon.api.call("POST", path, body, head)
+
+        def ask():  # like an SDK: what is being recovered after a restart is asked again
+            got = daemon.api.call("POST", path, body, head)
+            return None if got.status == 503 else got
+        got = until("another answer than 503", ask)
         if got.status != want:
             raise Refused(f"POST {path}, want {want}", got)
         return got.json
