@@ -191,7 +191,7 @@ static enum rc collect(struct finish *f)
     for (uint32_t i = 0; i < l->items; i++)
         have += f->places[i].length != 0;
     if (have == l->items || l->rec.status == BATCH_CANCELLING || l->rec.expiring ||
-        clock_wall_sec() >= l->rec.expires_at)
+        clock_due_sec() >= l->rec.expires_at)
         return RC_OK;
     log_error("log.damaged", "batch=%s lines=%u action=\"those lines run again\"",
               l->id.z, l->items - have);
@@ -235,7 +235,8 @@ static void clean_up(struct live *l)
         log_warn("spool.left", "batch=%s err=\"%s\"", l->id.z, e.text);
 }
 
-/* What did not get as far as its row must not stay behind. */
+/* What did not get as far as its row must not stay behind; but a store that died may have
+ * committed the row before, and then the row needs its bytes. */
 static void file_drop(const struct live *l, struct result_file *rf, bool keep)
 {
     const struct blobs *blobs = l->engine->o.blobs;
@@ -253,6 +254,7 @@ void finish_run(struct pool_job *job)
     struct task *t = CONTAINER_OF(job, struct task, job);
     struct live *l = t->live;
     struct finish f = {.live = l};
+    bool keep;
 
     t->rc = RC_CANCELLED;
     if (!atomic_load(&l->engine->stopping)) {
@@ -260,8 +262,9 @@ void finish_run(struct pool_job *job)
         buf_init(&f.error.piece, PIECE + LIMIT_ANSWER_BYTES * 2ul);
         buf_init(&f.text, LIMIT_LINE_BYTES);
         t->rc = finish(&f);
-        file_drop(l, &f.output, t->rc == RC_OK);
-        file_drop(l, &f.error, t->rc == RC_OK);
+        keep = t->rc == RC_OK || t->rc == RC_IO || t->rc == RC_CORRUPT;
+        file_drop(l, &f.output, keep);
+        file_drop(l, &f.error, keep);
         buf_done(&f.text);
         mem_free(f.places);
         mem_free(f.kinds);

@@ -106,6 +106,8 @@ void http_add_header(struct http_request *rq, const char *name, const char *valu
         PANIC("an answer's header %s was not encoded", name);
     (void)buf_add(&rq->headers, name, strlen(name) + 1);
     (void)buf_add(&rq->headers, value, strlen(value) + 1);
+    if (buf_failed(&rq->headers) == RC_NOMEM)
+        PANIC("out of memory for an answer's headers");
     if (buf_failed(&rq->headers))
         PANIC("an answer's headers are over %u bytes", SERVER_EXTRA_HEADERS);
 }

@@ -76,8 +76,8 @@ enum rc pool_new(const char *name, unsigned threads, struct pool **ret, struct e
     errnum = start_threads(p, threads);
     if (errnum) {
         IGNORE(pool_free(p)); /* always NULL */
-        return err_sys(e, rc_of_errno(errnum), errnum,
-                       "cannot start %u threads of pool %s", threads, name);
+        return err_sys(e, RC_NOMEM, errnum, "cannot start %u threads of pool %s", threads,
+                       name);
     }
     *ret = p;
     return RC_OK;

@@ -129,7 +129,12 @@ static enum rc publish(struct blob_dir *d, const char *from, const char *id,
         rc = dir_of(d, id, dir, e);
     if (rc == RC_OK)
         rc = fs_rename(from, path, e);
-    return rc == RC_OK ? fs_sync_dir(dir, e) : rc;
+    if (rc != RC_OK)
+        return rc;
+    rc = fs_sync_dir(dir, e);
+    if (rc != RC_OK)
+        IGNORE(fs_unlink(path, NULL)); /* nobody will ask for it; else swept at a start */
+    return rc;
 }
 
 /* ---- writing ------------------------------------------------------------------------*/

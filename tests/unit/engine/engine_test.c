@@ -404,3 +404,49 @@ TEST(a_list_with_a_batch_that_is_still_being_recovered_is_for_later)
     mem_free(text);
     rig_end(&r);
 }
+
+/* A store that dies after its commit: the end of a batch is durable, and told as failed. */
+static const struct store_ops *true_ops;
+static struct store_ops dying_ops;
+
+static enum rc move_and_die(void *self, const struct id *project, const char *id,
+                            enum batch_event ev, int64_t now,
+                            const struct batch_change *change, struct batch *ret,
+                            struct err *e)
+{
+    enum rc rc = true_ops->batch_move(self, project, id, ev, now, change, ret, e);
+
+    if (rc != RC_OK || ev != BATCH_EV_PUBLISHED)
+        return rc;
+    if (ret)
+        batch_done(ret);
+    return err_set(e, RC_IO, "the disk died");
+}
+
+TEST(files_stay_when_the_store_dies_of_the_end_of_their_batch)
+{
+    struct rig r = {0};
+    char *text = lines(5);
+    struct batch b;
+    struct id id;
+
+    sim_start(&r, NULL);
+    rig_open(&r);
+    true_ops = r.store->ops;
+    dying_ops = *true_ops;
+    dying_ops.batch_move = move_and_die;
+    r.store->ops = &dying_ops;
+    id = add_batch(&r, add_file(&r, text), 86400);
+    while (atomic_load(&deaths) == 0)
+        usleep(1000);
+    atomic_store(&deaths, 0);
+    r.store->ops = true_ops;
+    rig_close(&r);
+    rig_open(&r);
+    b = wait_end(&r, &id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    check_lines(&r, &b, 5);
+    batch_done(&b);
+    mem_free(text);
+    rig_end(&r);
+}
