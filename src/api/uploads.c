@@ -110,7 +110,7 @@ static enum rc find(const struct call *c, struct upload_rec *ret, struct err *e)
     rc = rc == RC_OK ? s->ops->upload_get(s->self, &c->project, id.z, ret, e)
                      : RC_NOTFOUND;
     if (rc == RC_OK)
-        ret->status = upload_status_at(ret, clock_wall_sec());
+        ret->status = upload_status_at(ret, clock_due_sec());
     return rc;
 }
 
@@ -418,7 +418,7 @@ static enum rc end_completed(struct call *c, const struct file_rec *f,
 
     quota_of(c, &q);
     rc = s->ops->upload_move(s->self, &c->project, u->id.z, UPLOAD_COMPLETED,
-                             clock_wall_sec(), f, &q, &now, e);
+                             clock_due_sec(), f, &q, &now, e);
     CHECK(rc != RC_INVALID); /* a new id */
     /* As in files.c: a dead store may have committed the row. */
     if (rc != RC_OK && rc != RC_IO && rc != RC_CORRUPT)
@@ -585,7 +585,7 @@ void uploads_cancel(struct call *c)
     enum rc rc = id_from(c->var, &id);
 
     rc = rc == RC_OK ? s->ops->upload_move(s->self, &c->project, id.z, UPLOAD_CANCELLED,
-                                           clock_wall_sec(), NULL, NULL, &u, &e)
+                                           clock_due_sec(), NULL, NULL, &u, &e)
                      : RC_NOTFOUND;
     if (rc == RC_OK) {
         log_info("upload.cancelled", "req=%s upload=%s", http_request_id(c->rq), id.z);

@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 
-enum { CONFIG_SETTINGS = 46 }; /* rows of the table in setting.c */
+enum { CONFIG_SETTINGS = 47 }; /* rows of the table in setting.c */
 
 enum config_origin { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENVIRONMENT, CONFIG_FLAG };
 
@@ -52,7 +52,7 @@ struct config_project {
 struct config {
     char *listen, *data_dir;
     bool insecure_listen;
-    usec_t drain_timeout;
+    usec_t drain_timeout, clock_settle;
     enum log_level log_level;
     uint64_t disk_warn;
     unsigned http_threads, http_workers, max_connections;

@@ -14,6 +14,7 @@
 #define WARN_AGAIN   (600 * USEC_PER_SEC)
 #define IDS_MAX      ((size_t)1 << 30) /* 20 million names */
 #define REAP_AT_ONCE 64
+#define CLOCK_NOTED  600 /* seconds: how old the note of the time may be */
 #define OUTBOX_KEPT  ((int64_t)OUTBOX_KEPT_DAYS * 86400)
 
 struct janitor {
@@ -136,7 +137,7 @@ static void look_at_disk(struct janitor *j, usec_t now)
  * reserve is for.  It is taken back as soon as there is room. */
 static enum rc reap(struct janitor *j, size_t *ret_removed, struct err *e)
 {
-    enum rc rc = janitor_reap(j->o.store, j->o.blobs, clock_wall_sec(), ret_removed, e);
+    enum rc rc = janitor_reap(j->o.store, j->o.blobs, clock_due_sec(), ret_removed, e);
     size_t more = 0;
 
     if (rc != RC_NOSPACE) {
@@ -147,9 +148,23 @@ static enum rc reap(struct janitor *j, size_t *ret_removed, struct err *e)
              datadir_path(j->o.datadir));
     rc = datadir_release_reserve(j->o.datadir, e);
     if (rc == RC_OK)
-        rc = janitor_reap(j->o.store, j->o.blobs, clock_wall_sec(), &more, e);
+        rc = janitor_reap(j->o.store, j->o.blobs, clock_due_sec(), &more, e);
     *ret_removed += more;
     return rc;
+}
+
+/* What the next start compares its clock with.  A full disk has other worries. */
+static void note_clock(struct janitor *j)
+{
+    int64_t now = clock_due_sec();
+    struct err e = {""};
+    char text[sizeof e.text];
+
+    if (now / CLOCK_NOTED == datadir_clock(j->o.datadir) / CLOCK_NOTED)
+        return;
+    if (datadir_note_clock(j->o.datadir, now, &e) != RC_OK)
+        log_warn("clock.unnoted", "err=%s",
+                 log_q(text, sizeof text, e.text, strlen(e.text)));
 }
 
 static void round_of(struct janitor *j)
@@ -165,6 +180,7 @@ static void round_of(struct janitor *j)
         log_warn("files.reap_failed", "rc=%s err=%s", rc_name(rc),
                  log_q(text, sizeof text, e.text, strlen(e.text)));
     look_at_disk(j, clock_mono());
+    note_clock(j);
 }
 
 static struct timespec after(usec_t t)

@@ -103,6 +103,7 @@ enum rc node_open(struct node *n, struct err *e)
                                          : EXIT_DATA_DIR;
         return rc;
     }
+    clock_guard(datadir_clock(n->datadir), n->config->clock_settle);
     rc = open_store(n, e);
     /* On a full disk the ballast goes, so that what is there can be read and deleted. */
     if (rc == RC_NOSPACE && datadir_release_reserve(n->datadir, NULL) == RC_OK)

@@ -219,7 +219,10 @@ static void reload(struct serve *s)
     struct config now = {0};
     struct err e = {""};
     char text[sizeof e.text + 64];
-    enum rc rc = config_load(&s->cl.config, &now, &e);
+    enum rc rc;
+
+    (void)clock_accept(); /* whoever sends the signal has looked at it */
+    rc = config_load(&s->cl.config, &now, &e);
 
     if (rc != RC_OK) {
         log_error("config.reload_failed", "err=%s",

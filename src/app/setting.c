@@ -38,6 +38,8 @@ const struct setting settings[] = {
         "Least level of the events that are logged."),
     KEY(server, disk_warn, SIZE, "1G", 0, 1024 * GIB, SERVE, true,
         "Warn when the data directory's disk has less room than this; 0 never warns."),
+    KEY(server, clock_settle, TIME, "1h", SEC, 30 * DAY, BOTH, false,
+        "A clock that jumped is believed when it has been steady for so long."),
     KEY(server, http_threads, UINT, "2", 1, 64, SERVE, false,
         "Threads that serve connections."),
     KEY(server, http_workers, UINT, "4", 1, 256, SERVE, false,

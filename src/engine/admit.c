@@ -308,8 +308,8 @@ void expire_run(struct pool_job *job)
     if (t->rc == RC_OK) {
         batch_done(&l->rec);
         l->rec = row;
-        t->rc = row.expires_at > clock_wall_sec() ? RC_AGAIN
-                                                  : live_move(l, BATCH_EV_EXPIRE, NULL);
+        t->rc = row.expires_at > clock_due_sec() ? RC_AGAIN
+                                                 : live_move(l, BATCH_EV_EXPIRE, NULL);
     }
     pthread_mutex_unlock(&g->edit_lock);
     if (t->rc == RC_CONFLICT)

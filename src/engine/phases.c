@@ -8,6 +8,8 @@
 
 /* A disk that is full, or a store that says so, is tried again after: */
 #define FULL_RETRY (5 * USEC_PER_SEC)
+/* The longest sleep until a deadline, which is of the wall clock: */
+#define LOOK_AGAIN (60 * USEC_PER_SEC)
 /* A batch that may have no room beside those being recovered asks again after: */
 #define ROOM_RETRY (USEC_PER_SEC / 5)
 
@@ -26,12 +28,14 @@ static void start_job(struct live *l, enum note_kind back, void (*run)(struct po
 static void at_deadline(void *ctx, usec_t now);
 
 /* The wall clock says when a batch expires; the monotonic one wakes us.  A wall clock
- * that was set back in between makes the deadline come later, so it is looked at again.
- */
+ * that was set in between makes the deadline come later or sooner, so it is looked at again
+ * and again. */
 static void arm_deadline(struct live *l, usec_t now)
 {
-    usec_t left = l->rec.expires_at * USEC_PER_SEC - clock_wall();
+    usec_t left = l->rec.expires_at * USEC_PER_SEC - clock_due();
 
+    if (left > LOOK_AGAIN)
+        left = LOOK_AGAIN;
     loop_timer_set(l->engine->loop, &l->deadline, now + (left > 0 ? left : 0),
                    at_deadline, l);
 }
@@ -42,7 +46,7 @@ static void at_deadline(void *ctx, usec_t now)
 
     if (l->phase != LIVE_RUN || l->busy || l->engine->draining)
         return;
-    if (clock_wall_sec() < l->rec.expires_at) {
+    if (clock_due_sec() < l->rec.expires_at) {
         arm_deadline(l, now);
         return;
     }
@@ -159,7 +163,7 @@ static uint16_t group_of(struct engine *g, const struct id *project)
 
 static usec_t deadline_of(const struct live *l, usec_t now)
 {
-    return now + l->rec.expires_at * USEC_PER_SEC - clock_wall();
+    return now + l->rec.expires_at * USEC_PER_SEC - clock_due();
 }
 
 /* What the row was changed to while a job had the batch. */
@@ -181,8 +185,7 @@ static void steer(struct live *l, usec_t now)
     bool over;
 
     take_wishes(l);
-    over =
-        clock_wall_sec() >= b->expires_at; /* nothing goes out until a job has looked */
+    over = clock_due_sec() >= b->expires_at; /* nothing goes out until a job has looked */
     queues_edit(l, b->priority, b->paused || over, b->hold, deadline_of(l, now));
     arm_deadline(l, now);
 }
@@ -271,7 +274,7 @@ void phase_admitted(struct live *l, usec_t now)
              l->synced.completed + l->synced.failed);
     if (batch_terminal(l->rec.status))
         forget(l);
-    else if (l->rec.status == BATCH_IN_PROGRESS && clock_wall_sec() >= l->rec.expires_at)
+    else if (l->rec.status == BATCH_IN_PROGRESS && clock_due_sec() >= l->rec.expires_at)
         start_job(l, NOTE_EXPIRED, expire_run); /* its time ended while nobody ran it */
     else if (l->rec.status == BATCH_IN_PROGRESS)
         enter_run(l, now);

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/datadir.h"
+#include "base/clock.h"
+#include "base/crc.h"
 #include "base/fsio.h"
 #include "base/mem.h"
 
@@ -18,11 +20,13 @@ struct datadir {
     int lock;
     uint64_t reserve_bytes;
     bool was_clean;
+    int64_t clock; /* as the last process noted it; 0: it did not */
 };
 
-static const char *const made_by_us[] = {
-    "LOCK",  "FORMAT", "FORMAT.tmp", "files",     "tmp",        "spool", "reserve",
-    "CLEAN", "keys",   "keys.tmp",   "keys.lock", "lost+found", ".",     ".."};
+static const char *const made_by_us[] = {"LOCK", "FORMAT",   "FORMAT.tmp", "files",
+                                         "tmp",  "spool",    "reserve",    "CLEAN",
+                                         "keys", "keys.tmp", "keys.lock",  "lost+found",
+                                         ".",    "..",       "clock",      "clock.tmp"};
 
 static char *join(const char *dir, const char *name)
 {
@@ -232,6 +236,56 @@ enum rc datadir_restore_reserve(struct datadir *d, struct err *e)
     return rc;
 }
 
+/* ---- the clock ----------------------------------------------------------------------*/
+
+/* What is no such line tells nothing: the clock is believed then. */
+static int64_t parse_clock(struct str text)
+{
+    struct str number = str_cut(&text, ' ');
+    char sum[16];
+    uint64_t sec;
+
+    if (str_u64(number, &sec) != RC_OK || sec > INT64_MAX / 2 / USEC_PER_SEC ||
+        str_fmt(sum, sizeof sum, "%08x\n", crc32c(0, number.p, number.n)) != RC_OK ||
+        !str_is(text, sum))
+        return 0;
+    return (int64_t)sec;
+}
+
+static enum rc read_clock(struct datadir *d, struct err *e)
+{
+    char path[FS_PATH_CAP], *text = NULL;
+    size_t n = 0;
+    enum rc rc = fs_join(path, d->path, "clock", e);
+
+    if (rc == RC_OK)
+        rc = fs_slurp(path, 64, &text, &n, e);
+    if (rc == RC_OK)
+        d->clock = parse_clock((struct str){text, n});
+    mem_free(text);
+    return rc == RC_NOTFOUND || rc == RC_LIMIT ? RC_OK : rc;
+}
+
+int64_t datadir_clock(const struct datadir *d)
+{
+    return d->clock;
+}
+
+enum rc datadir_note_clock(struct datadir *d, int64_t sec, struct err *e)
+{
+    char text[48];
+    size_t n;
+    enum rc rc = str_fmt(text, sizeof text, "%lld", (long long)sec);
+
+    CHECK(rc == RC_OK && sec >= 0);
+    n = strlen(text);
+    CHECK(str_fmt(text + n, sizeof text - n, " %08x\n", crc32c(0, text, n)) == RC_OK);
+    rc = fs_replace(d->path, "clock", text, strlen(text), e);
+    if (rc == RC_OK)
+        d->clock = sec;
+    return rc;
+}
+
 /* ---- opening and closing ------------------------------------------------------------*/
 
 static enum rc set_up(struct datadir *d, const struct datadir_opts *o, struct err *e)
@@ -256,6 +310,8 @@ static enum rc set_up(struct datadir *d, const struct datadir_opts *o, struct er
     rc = made ? read_format(d->path, e) : make_format(d->path, e);
     if (rc == RC_OK)
         rc = take_clean(d, e);
+    if (rc == RC_OK)
+        rc = read_clock(d, e);
     d->was_clean = d->was_clean || !made;
     if (rc != RC_OK)
         return rc;

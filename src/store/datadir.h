@@ -3,7 +3,7 @@
  * datadir: the data directory as a whole: who may use it, what format it has, whether it
  * was left in order, and a reserve for the day the disk is full.
  *
- * Owns:    LOCK, FORMAT, CLEAN and `reserve` in it, and makes files/, tmp/ and spool/
+ * Owns:    LOCK, FORMAT, CLEAN, `clock` and `reserve` in it, and makes files/, tmp/ and spool/
  *          (docs/formats.md).
  * Threads: one at a time.
  * Errors:  RC_CONFLICT in use by another process; RC_CORRUPT not a data directory, or of
@@ -41,6 +41,10 @@ const char *datadir_spool(const struct datadir *d);  /* <dir>/spool */
 NODISCARD enum rc datadir_release_reserve(struct datadir *d, struct err *e);
 /* RC_NOSPACE: still no room.  RC_OK also when there is nothing to do. */
 NODISCARD enum rc datadir_restore_reserve(struct datadir *d, struct err *e);
+
+/* The latest time that a process noted, in seconds; 0: none did, or it cannot be read. */
+int64_t datadir_clock(const struct datadir *d);
+NODISCARD enum rc datadir_note_clock(struct datadir *d, int64_t sec, struct err *e);
 
 /* clean: everything that was promised is on disk; noted durably.  d is gone whatever is
  * returned; accepts NULL. */

@@ -78,6 +78,7 @@ static const struct {
     {"server", "drain_timeout", "10s", "0s", "2h"},
     {"server", "log_level", "info", "debug", "verbose"},
     {"server", "disk_warn", "1G", "0", "1X"},
+    {"server", "clock_settle", "1h", "1s", "0s"},
     {"server", "http_threads", "2", "64", "65"},
     {"server", "http_workers", "4", "1", "0"},
     {"server", "max_connections", "8192", "1000000", "1000001"},
