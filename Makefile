@@ -51,7 +51,7 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(B)/tests/%)
 FUZZ_BIN := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 BENCH_BIN := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
 
-.PHONY: all check crash fuzzers benches lint format clean install tests
+.PHONY: all check crash faults fuzzers benches lint format clean install tests
 all: $(B)/batchd
 ifeq ($(V),release)
 all: build/batchd
@@ -86,6 +86,12 @@ $(B)/tests/crash/recorder.so: tests/crash/recorder.c tests/crash/trace.h Makefil
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -I. -std=gnu17 -O1 -g $(WARN) -shared -fPIC -o $@ $< -ldl
 crash: $(B)/tests/crash/explore $(B)/tests/crash/recorder.so
+
+# What makes system calls fail in a program that is preloaded with it.
+$(B)/tests/faults/%.so: tests/faults/%.c $(wildcard tests/faults/*.h) Makefile
+	@mkdir -p $(@D)
+	$(CC) -D_GNU_SOURCE -I. -std=gnu17 -O1 -g $(WARN) -shared -fPIC -o $@ $< -ldl
+faults: $(patsubst %.c,$(B)/%.so,$(wildcard tests/faults/*.c))
 
 $(B)/fuzz/fuzz_%: $(B)/fuzz/fuzz_%.o $(B)/libbatchd.a
 	$(CC) $(LD_$(V)) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LIBS)

@@ -128,6 +128,32 @@ TEST(only_a_clean_close_is_remembered_and_only_once)
     close_ok(NULL, true);
 }
 
+TEST(the_time_that_was_noted_is_there_for_the_next_and_damage_tells_nothing)
+{
+    static const char *const bad[] = {"",     "1700000000", "1700000000 00000000\n",
+                                      "-1 0", "junk\n",     "1700000000 7a9e7b1d"};
+    struct datadir *d = open_ok(&make);
+    struct err e;
+
+    EQ_INT(datadir_clock(d), 0);
+    EQ_RC(datadir_note_clock(d, 1700000000, &e), RC_OK);
+    EQ_INT(datadir_clock(d), 1700000000);
+    close_ok(d, false);
+    d = open_ok(&make);
+    EQ_INT(datadir_clock(d), 1700000000);
+    EQ_RC(datadir_note_clock(d, 1700000601, &e), RC_OK);
+    close_ok(d, true);
+    d = open_ok(&make);
+    EQ_INT(datadir_clock(d), 1700000601);
+    for (size_t i = 0; i < COUNTOF(bad); i++) {
+        close_ok(d, true);
+        put("data/clock", bad[i]);
+        d = open_ok(&make);
+        EQ_INT(datadir_clock(d), 0);
+    }
+    close_ok(d, true);
+}
+
 TEST(two_processes_cannot_share_a_directory)
 {
     struct datadir *d = open_ok(&make);
