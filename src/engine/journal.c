@@ -56,6 +56,9 @@ static void commit_run(struct pool_job *job)
     struct task *t = CONTAINER_OF(job, struct task, job);
 
     t->rc = reslog_commit(t->live->log, t->live->block, &t->err);
+    if (t->rc == RC_OK)
+        t->live->block =
+            NULL; /* freed; here, as the loop may have ended: no note comes */
     task_report(t);
 }
 
@@ -153,7 +156,7 @@ static void commit_failed(struct live *l, usec_t now)
                   l->id.z, l->commit.err.text);
     g->full = true;
     pause_if_needed(g);
-    loop_timer_set(g->loop, &l->again, now + FULL_RETRY, commit_again, l);
+    loop_timer_set(g->loop, &l->commit_again, now + FULL_RETRY, commit_again, l);
 }
 
 void journal_committed(struct live *l, usec_t now)
@@ -166,7 +169,6 @@ void journal_committed(struct live *l, usec_t now)
         return;
     }
     l->committing = false;
-    l->block = NULL; /* reslog_commit freed it */
     tally_add(&l->synced, &l->cut);
     rate_add(&l->rate, n, now);
     atomic_fetch_add_explicit(&g->stats.results_ok, l->cut.completed,

@@ -25,6 +25,7 @@ struct live *live_free(struct live *l)
     loop_timer_clear(l->engine->loop, &l->deadline);
     loop_timer_clear(l->engine->loop, &l->grace);
     loop_timer_clear(l->engine->loop, &l->again);
+    loop_timer_clear(l->engine->loop, &l->commit_again);
     l->engine->o.blobs->ops->close(l->input);
     index_free(l->index);
     queues_free(l);

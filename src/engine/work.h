@@ -118,8 +118,9 @@ struct live {
     /* the loop's */
     bool scheduled; /* the scheduler knows its queues by their handles */
     uint32_t inflight;
-    struct list calls; /* slots in flight */
-    struct loop_timer deadline, grace, again;
+    struct list calls;                        /* slots in flight */
+    struct loop_timer deadline, grace, again; /* again: of the task */
+    struct loop_timer commit_again;
     struct rate rate;               /* results on disk */
     struct tally synced, cut, tail; /* on disk; being committed; appended */
     struct reslog_block *block;
