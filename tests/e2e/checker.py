@@ -280,9 +280,12 @@ def check_batch(api, batch, data, oracle=None, crashes=0, attempts=5, reused=())
         return Report(batch, [], [], [])
     lines = input_lines(data)
     if status == "cancelled" and batch["in_progress_at"] is None:
-        # Cancelled while validating: nothing was ever accepted for execution.
-        need(not batch["output_file_id"], "I1", f"{who}: output of a batch that never ran")
-        return Report(batch, lines, [], [])
+        # Cancelled while validating: nothing ran, but what an earlier batch had answered may have
+        # been taken over already.
+        need(reused or not batch["output_file_id"], "I1",
+             f"{who}: output of a batch that never ran")
+        if not batch["output_file_id"] and not batch["error_file_id"]:
+            return Report(batch, lines, [], [])
     output = _results(api, batch, "output")
     errors = _results(api, batch, "error")
     _check_once(who, lines, output, errors)

@@ -54,6 +54,7 @@ class Client:
         self.jobs = {}
         self.asked = None  # (key, body, path, job): a create without an answer so far
         self.upload = None
+        self.doubtful = set()  # files whose deletion was asked for
         self.fresh_files, self.fresh_batches, self.fresh_gone = set(), set(), set()
         self.keys = 0
         self.doing = "nothing"
@@ -240,7 +241,8 @@ class Client:
             return
         ended = [b for b in self.ended() if self.status(b) == "cancelled"
                  and self.jobs[b].report and self.jobs[b].report.errors
-                 and not self.jobs[b].deleted]
+                 and not self.jobs[b].deleted
+                 and self.watch.batches[b]["input_file_id"] not in self.doubtful]
         if ended:
             batch_id = self.rng.choice(ended)
             job = self.jobs[batch_id]
@@ -279,6 +281,7 @@ class Client:
             if file_id not in self.watch.gone:
                 self.begin("delete")
                 # From here on nobody knows, until it is answered.
+                self.doubtful.add(file_id)
                 self.watch.files.pop(file_id, None)
                 self.fresh_files.discard(file_id)
                 got = self.api.call("DELETE", f"/v1/files/{file_id}")
@@ -323,9 +326,8 @@ class Client:
         end = time.monotonic() + timeout
         while self.live():
             if time.monotonic() > end:
-                raise AssertionError(f"I10: still live: {self.live()}, paused: "
-                                     f"{[b for b in self.live() if self.jobs[b].paused]}")
+                raise AssertionError(f"I10: still live: {self.live()}")
             for batch_id in self.live():
-                if self.jobs[batch_id].paused:
-                    self.api.call("POST", f"/v1/batches/{batch_id}/resume")
+                # A pause may have been made without an answer.
+                self.api.call("POST", f"/v1/batches/{batch_id}/resume")
                 self.api.wait(batch_id, timeout=timeout, patient=True)
