@@ -52,7 +52,7 @@ struct str str_cut(struct str *s, char sep)
         head.n = (size_t)(at - s->p);
         s->p = at + 1;
         s->n -= head.n + 1;
-    } else {
+    } else if (s->n) { /* a text that is not there has no end to point at */
         s->p += s->n;
         s->n = 0;
     }
@@ -62,16 +62,18 @@ struct str str_cut(struct str *s, char sep)
 enum rc str_u64(struct str s, uint64_t *ret)
 {
     uint64_t v = 0;
+    bool over = false;
 
     if (s.n == 0)
         return RC_INVALID;
     for (size_t i = 0; i < s.n; i++) {
         if (s.p[i] < '0' || s.p[i] > '9')
             return RC_INVALID;
-        if (__builtin_mul_overflow(v, 10u, &v) ||
-            __builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v))
-            return RC_LIMIT;
+        over = over || __builtin_mul_overflow(v, 10u, &v) ||
+               __builtin_add_overflow(v, (uint64_t)(s.p[i] - '0'), &v);
     }
+    if (over) /* of the form it is all the same */
+        return RC_LIMIT;
     *ret = v;
     return RC_OK;
 }

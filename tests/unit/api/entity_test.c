@@ -28,6 +28,7 @@ TEST(ranges_are_read_as_rfc_9110_says)
         {"bytes=10-", 10, RANGE_OUTSIDE, 0, 0},
         {"bytes=10-20", 10, RANGE_OUTSIDE, 0, 0},
         {"bytes=18446744073709551615-", 10, RANGE_OUTSIDE, 0, 0},
+        {"bytes=18446744073709551616x-", 10, RANGE_WHOLE, 0, 0}, /* no number at all */
         {"bytes=99999999999999999999999-", 10, RANGE_OUTSIDE, 0, 0},
         {"bytes=-0", 10, RANGE_OUTSIDE, 0, 0},
         {"bytes=0-", 0, RANGE_OUTSIDE, 0, 0},

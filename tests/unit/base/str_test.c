@@ -14,6 +14,7 @@ TEST(whole_numbers_are_digits_only)
         {"18446744073709551615", RC_OK, UINT64_MAX},
         {"18446744073709551616", RC_LIMIT, 0},
         {"99999999999999999999999", RC_LIMIT, 0},
+        {"99999999999999999999999x", RC_INVALID, 0},
         {"", RC_INVALID, 0},
         {"+1", RC_INVALID, 0},
         {"-1", RC_INVALID, 0},
@@ -125,4 +126,14 @@ TEST(comparing_and_trimming)
     OK(str_ends(STR("x.jsonl"), STR(".jsonl")) && !str_ends(STR("l"), STR(".jsonl")));
     EQ_STR(str_trim(STR(" \t\r\nx y\n")), STR("x y"));
     EQ_STR(str_trim(STR("  ")), STR(""));
+}
+
+/* Seen by clang's checker of pointers only. */
+TEST(a_text_that_is_not_there_can_be_cut_and_trimmed)
+{
+    struct str none = {NULL, 0}, head = str_cut(&none, ',');
+
+    OK(head.p == NULL && head.n == 0);
+    OK(none.p == NULL && none.n == 0);
+    OK(str_trim(none).p == NULL);
 }
