@@ -95,7 +95,8 @@ static enum rc take_result(struct answers *a, const struct jsonl_line *at,
                            enum endpoint ep, struct err *e)
 {
     enum { CUSTOM_ID, RESPONSE, STATUS, WANTS };
-    static const struct json_limits limits = {0};
+    /* An answer may be as deep as we read; the line has it two levels down. */
+    static const struct json_limits limits = {.depth = LIMIT_JSON_DEPTH + 2};
     static const struct json_want wants[WANTS] = {
         [CUSTOM_ID] = {"custom_id", -1},
         [RESPONSE] = {"response", -1},

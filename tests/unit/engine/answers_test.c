@@ -3,6 +3,7 @@
 #include "base/buf.h"
 #include "base/limits.h"
 #include "base/mem.h"
+#include "core/outcome.h"
 #include "tests/lib/t.h"
 
 #include <stdio.h>
@@ -200,4 +201,32 @@ TEST(a_failed_source_and_a_stop_are_told)
     EQ_RC(answers_read_output(a, read_text, &good, 0, &stop, &e), RC_CANCELLED);
     answers_free(a);
     answers_free(NULL);
+}
+
+/* The deepest body that counts as an answer is two levels deeper in its line. */
+TEST(the_deepest_answer_there_can_be_is_found)
+{
+    char deep[2 * LIMIT_JSON_DEPTH + 1], output[1024];
+    struct answers *a = answers_new();
+    struct outcome o;
+
+    for (size_t i = 0; i < LIMIT_JSON_DEPTH; i++) {
+        deep[i] = '[';
+        deep[2 * LIMIT_JSON_DEPTH - 1 - i] = ']';
+    }
+    deep[2 * LIMIT_JSON_DEPTH] = '\0';
+    EQ_RC(str_fmt(output, sizeof output, "{\"x\":%.*s}", 2 * (LIMIT_JSON_DEPTH - 1),
+                  deep + 1),
+          RC_OK);
+    o = outcome_of_answer(200, str_of(output));
+    EQ_INT(o.cls, OUTCOME_DONE);
+    EQ_RC(str_fmt(output, sizeof output,
+                  "{\"id\":\"batch_req_0\",\"custom_id\":\"a\",\"response\":"
+                  "{\"status_code\":200,\"request_id\":\"r\",\"body\":{\"x\":%.*s}},"
+                  "\"error\":null}\n",
+                  2 * (LIMIT_JSON_DEPTH - 1), deep + 1),
+          RC_OK);
+    EQ_RC(learn(a, output, ASKED("\"a\"", "{}")), RC_OK);
+    EQ_INT(find(a, output, "\"a\"", "{}").n, strlen(output) - 1);
+    answers_free(a);
 }
