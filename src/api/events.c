@@ -110,6 +110,8 @@ static void send_text(struct events *v, struct buf *out)
 {
     size_t n = (size_t)u64_min(v->text.n - v->sent, HTTP_STREAM_BUFFER - out->n);
 
+    if (n == 0)
+        return;
     (void)buf_add(out, v->text.p + v->sent, n);
     v->sent += n;
     if (v->sent == v->text.n) {
