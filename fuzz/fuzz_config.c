@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The text of a configuration file: whatever comes, it is taken or refused in one
  * sentence; what was taken prints as a file that is taken again and says the same. */
+/* reaches: src/app/config_file.c 42 */
+/* reaches: src/app/setting.c 42 */
 #include "app/config.h"
 #include "app/setting.h"
 

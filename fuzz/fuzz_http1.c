@@ -3,6 +3,7 @@
  * fuzz_http1: a head and its chunked body read whole, and read in two pieces, must be the
  * same; what is found must lie inside the input.
  */
+/* reaches: src/http/http1.c 56 */
 #include "base/mem.h"
 #include "http/http1.h"
 

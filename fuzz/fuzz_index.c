@@ -4,6 +4,7 @@
  * its count right, or no fuzzer would get behind them.  What loads must point into its
  * lines.
  */
+/* reaches: src/store/index.c 18 */
 #include "base/crc.h"
 #include "base/fsio.h"
 #include "base/mem.h"

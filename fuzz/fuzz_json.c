@@ -3,6 +3,8 @@
  * fuzz_json: the real reader against the slow one of the tests: verdict, place of the
  * fault, every value, key and string; then what is written reads back.
  */
+/* reaches: src/json/json.c 54 */
+/* reaches: src/json/scan.c 56 */
 #include "tests/lib/json_ref.h"
 #include "json/json.h"
 

@@ -3,6 +3,7 @@
  * fuzz_jsonl: the line walk against a loop over the whole text, with reads cut anywhere.
  * The first two bytes say how long a line and a read may be.
  */
+/* reaches: src/json/jsonl.c 36 */
 #include "json/jsonl.h"
 
 #include <stdio.h>

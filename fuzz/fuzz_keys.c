@@ -2,6 +2,7 @@
 /* The text of a keys file: whatever comes, it is taken or refused in one sentence; what
  * was taken is written again byte for byte.  The input as it is, and with the last line
  * that fits it, so that the sum in front of the door does not keep the fuzzer out. */
+/* reaches: src/store/keyfile.c 60 */
 #include "base/crc.h"
 #include "store/keyfile.h"
 

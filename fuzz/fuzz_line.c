@@ -4,6 +4,7 @@
  * looked at with the slow reader of the tests, and reading it again gives the same spans;
  * a line that is refused has a code and words that are valid UTF-8 of one line.
  */
+/* reaches: src/core/line.c 60 */
 #include "tests/lib/json_ref.h"
 #include "core/line.h"
 #include "base/limits.h"

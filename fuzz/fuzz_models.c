@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a server answers to GET /models: whatever comes, each name that is told from it is
  * a name, stands once and in order, and is served. */
+/* reaches: src/engine/catalog.c 28 */
 #include "base/limits.h"
 #include "engine/catalog.h"
 

@@ -4,6 +4,7 @@
  * end.  The input: a byte that seeds the cuts, the Content-Type up to the first LF, the
  * body.
  */
+/* reaches: src/http/multipart.c 58 */
 #include "base/buf.h"
 #include "http/multipart.h"
 

@@ -7,6 +7,8 @@
  * segment behind it.  What was found must be found again, without damage, by the next
  * open, by a scan and record by record.
  */
+/* reaches: src/store/reslog_open.c 30 */
+/* reaches: src/store/reslog_walk.c 38 */
 #include "base/crc.h"
 #include "base/fsio.h"
 #include "base/mem.h"
