@@ -215,6 +215,7 @@ enum rc janitor_new(const struct janitor_opts *o, struct janitor **ret, struct e
 {
     struct janitor *j = mem_new(struct janitor);
     pthread_condattr_t mono;
+    int errnum;
 
     j->o = *o;
     if (!j->o.every)
@@ -225,9 +226,10 @@ enum rc janitor_new(const struct janitor_opts *o, struct janitor **ret, struct e
     pthread_condattr_setclock(&mono, CLOCK_MONOTONIC);
     pthread_cond_init(&j->cond, &mono);
     pthread_condattr_destroy(&mono);
-    if (pthread_create(&j->thread, NULL, thread_main, j) != 0) {
+    errnum = pthread_create(&j->thread, NULL, thread_main, j);
+    if (errnum != 0) {
         mem_free(j);
-        return err_set(e, RC_NOMEM, "cannot start the housekeeping thread");
+        return err_sys(e, RC_NOMEM, errnum, "cannot start the housekeeping thread");
     }
     *ret = j;
     return RC_OK;

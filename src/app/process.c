@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,10 +57,30 @@ static void keep_heap_small(void)
     mallopt(M_TRIM_THRESHOLD, 1 << 20);
 }
 
+/* libcrypto goes on after a start for which it found no memory, and then crashes: so it
+ * starts here, where nothing has been promised yet. */
+static enum rc start_crypto(struct err *e)
+{
+    EVP_MD *sha = NULL;
+
+    if (OSSL_LIB_CTX_get0_global_default() &&
+        OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL) == 1)
+        sha = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (!sha)
+        return err_set(e, RC_NOMEM,
+                       "libcrypto does not start: no memory, or it has no SHA-256");
+    EVP_MD_free(sha);
+    return RC_OK;
+}
+
 enum rc process_prepare(int *ret_signal_fd, struct err *e)
 {
     sigset_t set = watched_signals();
     int fd;
+    enum rc rc = start_crypto(e);
+
+    if (rc != RC_OK)
+        return rc;
 
     signal(SIGPIPE, SIG_IGN);
     signal(SIGXFSZ, SIG_IGN);

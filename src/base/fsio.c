@@ -143,8 +143,8 @@ enum rc fs_sync_dir(const char *dir, struct err *e)
     int fd = -1;
     enum rc rc = fs_open(dir, O_RDONLY | O_DIRECTORY, 0, &fd, e);
 
-    if (rc == RC_OK)
-        rc = fs_sync(fd, dir, e);
+    if (rc == RC_OK && (rc = fs_sync(fd, dir, e)) == RC_NOMEM)
+        rc = RC_IO; /* it was tried */
     fs_close(&fd);
     return rc;
 }

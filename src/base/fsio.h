@@ -37,6 +37,7 @@ NODISCARD enum rc fs_truncate(int fd, uint64_t n, const char *path, struct err *
 
 NODISCARD enum rc fs_sync_data(int fd, const char *path, struct err *e); /* fdatasync */
 NODISCARD enum rc fs_sync(int fd, const char *path, struct err *e);      /* fsync */
+/* RC_NOMEM: no descriptor or memory, nothing was tried; it may be again. */
 NODISCARD enum rc fs_sync_dir(const char *dir, struct err *e);
 
 NODISCARD enum rc fs_rename(const char *from, const char *to, struct err *e);

@@ -18,6 +18,13 @@ NODISCARD char *mem_dup(const void *p, size_t n); /* copy with a NUL behind; abo
 void mem_free(void *p);                           /* NULL is fine */
 void mem_wipe(void *p, size_t n);                 /* secrets; never optimised away */
 
+/* What a library allocated for us, and nothing goes on without; NULL aborts. */
+#define MEM_CHECK(p)                                                                     \
+    do {                                                                                 \
+        if (UNLIKELY(!(p)))                                                              \
+            PANIC("out of memory (%s)", #p);                                             \
+    } while (0)
+
 #define mem_new(type)      ((type *)mem_alloc(sizeof(type)))
 #define mem_new_n(type, n) ((type *)mem_alloc_n((n), sizeof(type)))
 NODISCARD void *mem_alloc_n(size_t n, size_t size); /* zeroed; overflow or OOM aborts */

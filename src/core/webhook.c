@@ -99,7 +99,7 @@ void webhook_sign(const struct webhook_secrets *s, const struct id *event, int64
     buf_init(&signed_text, body.n + 128);
     (void)buf_fmt(&signed_text, "%s.%lld.", event->z, (long long)now);
     (void)buf_str(&signed_text, body);
-    CHECK(buf_failed(&signed_text) == RC_OK);
+    MEM_CHECK(buf_failed(&signed_text) == RC_OK);
     for (unsigned i = 0; i < s->n; i++) {
         uint8_t mac[EVP_MAX_MD_SIZE];
         unsigned n = 0;

@@ -282,14 +282,16 @@ static void write_result(struct engine *g, const struct slot *s, const struct ou
     buf_shrink(&g->line, 1u << 20);
     rc = whole ? compose_answer(&g->line, c, hex, line.custom_id)
                : compose_failure(&g->line, s, o->cls, hex, line.custom_id);
-    if (rc != RC_OK) { /* a body that is not JSON grows sixfold as a string */
+    if (rc != RC_OK &&
+        rc != RC_NOMEM) { /* a body that is not JSON grows sixfold as a string */
         rec.kind = RESULT_ERROR;
         rec.has_usage = false;
         buf_reset(&g->line);
         rc = outcome_error_line(&g->line, hex, line.custom_id, "response_too_large",
                                 "The upstream server's answer is too large to be kept.");
     }
-    CHECK(rc == RC_OK);
+    if (rc != RC_OK)
+        PANIC("%s (the result of a line)", rc_text(rc));
     rec.payload = buf_peek(&g->line);
     journal_append(s->live, &rec, now);
 }

@@ -34,7 +34,7 @@ static struct estimate_model *model_of(struct estimate *x, struct str name)
     if (x->n_models == ESTIMATE_MODELS)
         return NULL;
     m = mem_resize(x->models, (x->n_models + 1) * sizeof *m);
-    CHECK(m); /* at most 260 kB */
+    MEM_CHECK(m); /* at most 260 kB */
     x->models = m;
     m = &x->models[x->n_models++];
     *m = (struct estimate_model){0};

@@ -25,7 +25,7 @@ bool journal_clean(const struct live *l)
 static void pause_if_needed(struct engine *g)
 {
     bool paused = atomic_load(&g->stats.paused);
-    bool want = g->draining || g->full || g->unsynced > UNSYNCED_HIGH ||
+    bool want = g->draining || g->lacks != RC_OK || g->unsynced > UNSYNCED_HIGH ||
                 (paused && g->unsynced > UNSYNCED_LOW);
 
     if (want == paused)
@@ -147,14 +147,17 @@ static void commit_failed(struct live *l, usec_t now)
 {
     struct engine *g = l->engine;
 
-    if (l->commit.rc != RC_NOSPACE) {
+    if (l->commit.rc != RC_NOSPACE && l->commit.rc != RC_NOMEM) {
         engine_die(g, "results cannot be written to disk", &l->commit.err);
         return;
     }
-    if (!g->full)
+    if (g->lacks == RC_OK && l->commit.rc == RC_NOSPACE)
         log_error("disk.full", "batch=%s err=\"%s\" action=\"dispatch waits for space\"",
                   l->id.z, l->commit.err.text);
-    g->full = true;
+    else if (g->lacks == RC_OK)
+        log_error("results.wait", "batch=%s err=\"%s\" action=\"dispatch waits\"",
+                  l->id.z, l->commit.err.text);
+    g->lacks = l->commit.rc;
     pause_if_needed(g);
     loop_timer_set(g->loop, &l->commit_again, now + FULL_RETRY, commit_again, l);
 }
@@ -178,9 +181,10 @@ void journal_committed(struct live *l, usec_t now)
     atomic_fetch_add_explicit(&g->stats.commits, 1, memory_order_relaxed);
     l->cut = (struct tally){0};
     CHECK(n > 0);
-    if (g->full)
-        log_info("disk.space", "batch=%s action=\"dispatch goes on\"", l->id.z);
-    g->full = false;
+    if (g->lacks != RC_OK)
+        log_info(g->lacks == RC_NOSPACE ? "disk.space" : "results.go_on",
+                 "batch=%s action=\"dispatch goes on\"", l->id.z);
+    g->lacks = RC_OK;
     g->unsynced -= l->block_bytes;
     pause_if_needed(g);
     publish_counts(l);

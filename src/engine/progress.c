@@ -255,7 +255,11 @@ static bool say_stopped(struct look *k)
             l->inflight, l->inflight == 1 ? " is" : "s are");
     else if (b->paused)
         say(k, "Paused by its owner. Resume it to go on.");
-    else if (k->g->full)
+    else if (k->g->lacks == RC_NOMEM)
+        say(k,
+            "The server is short of memory or file descriptors; calls go on as soon as "
+            "there are some.");
+    else if (k->g->lacks == RC_NOSPACE)
         say(k, "The server's disk is full; calls go on as soon as there is space.");
     else if (atomic_load(&k->g->stats.paused))
         say(k, "Results come faster than the disk takes them; calls go on when it has "

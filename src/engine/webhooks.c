@@ -309,7 +309,7 @@ static void fill(struct delivery *y)
     buf_init(&y->body, 4096);
     webhook_put_body(&y->body, &y->rec.event, y->rec.type, y->rec.created_at,
                      &y->rec.batch);
-    CHECK(buf_failed(&y->body) == RC_OK);
+    MEM_CHECK(buf_failed(&y->body) == RC_OK);
     webhook_sign(y->dest->secrets, &y->rec.event, now, buf_peek(&y->body), signature);
     CHECK(str_fmt(y->id_line, sizeof y->id_line, "webhook-id: %s", y->rec.event.z) ==
           RC_OK);

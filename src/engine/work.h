@@ -189,7 +189,7 @@ struct engine {
     struct loop_timer wake;
     struct buf line; /* the result line being composed */
     size_t unsynced; /* bytes appended and not on disk, over all logs */
-    bool full;       /* a commit found the disk full */
+    enum rc lacks;   /* what a commit could not have: RC_NOSPACE, RC_NOMEM; or RC_OK */
     bool draining;
     bool dead; /* on_dead was told */
     usec_t drain_until, gauges_at;

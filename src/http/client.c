@@ -110,12 +110,23 @@ static char *copied(const char *z)
 
 static void curl_start(void)
 {
-    CHECK(curl_global_init_mem(CURL_GLOBAL_DEFAULT, mem_try, mem_free, mem_resize, copied,
-                               zeroed) == CURLE_OK);
+    /* It tells a lack of memory, here, as many other things. */
+    if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, mem_try, mem_free, mem_resize, copied,
+                             zeroed) != CURLE_OK)
+        PANIC("libcurl does not start, for which it needs memory: out of memory");
+}
+
+/* Options that this libcurl has, with values that it takes, fail for one reason only. */
+static void must(CURLcode code, const char *option)
+{
+    if (code == CURLE_OUT_OF_MEMORY)
+        PANIC("out of memory (%s)", option);
+    if (code != CURLE_OK)
+        PANIC("libcurl does not take %s: %s", option, curl_easy_strerror(code));
 }
 
 #define MUST_SET(easy, option, value)                                                    \
-    CHECK(curl_easy_setopt((easy), (option), (value)) == CURLE_OK)
+    must(curl_easy_setopt((easy), (option), (value)), #option)
 
 /* --- hands --- */
 
@@ -271,7 +282,7 @@ static struct hand *hand_take(struct http_client *c, const struct http_target *t
     h = mem_new(struct hand);
     h->target = t;
     h->ride.easy = curl_easy_init();
-    CHECK(h->ride.easy);
+    MEM_CHECK(h->ride.easy);
     list_init(&h->link);
     set_security(h->ride.easy, t);
     set_behaviour(h->ride.easy, c, h);
@@ -296,7 +307,7 @@ static bool set_path(struct hand *h, const char *path)
     CURLU *u = curl_url();
     bool ok;
 
-    CHECK(u);
+    MEM_CHECK(u);
     memcpy(url, h->target->url, base);
     memcpy(url + base, path, n);
     ok = curl_url_set(u, CURLUPART_URL, url, CURLU_DISALLOW_USER | CURLU_PATH_AS_IS) ==

@@ -130,7 +130,8 @@ static enum rc open_socket(struct door *d, struct err *e)
     gai = getaddrinfo(str_ieq(str_of(host), STR("localhost")) ? "127.0.0.1" : host, port,
                       &hints, &found);
     if (gai != 0)
-        return err_set(e, RC_INVALID, "cannot find the host of \"%s\": %s", d->o.listen,
+        return err_set(e, gai == EAI_MEMORY ? RC_NOMEM : RC_INVALID,
+                       "cannot find the host of \"%s\": %s", d->o.listen,
                        gai_strerror(gai));
     rc = bind_and_listen(d, found, e);
     freeaddrinfo(found);

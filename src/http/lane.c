@@ -250,13 +250,21 @@ int hub_close_socket(void *ctx, curl_socket_t fd)
 
 /* --- turning libcurl's wheel --- */
 
+static void must(CURLMcode code)
+{
+    if (code == CURLM_OUT_OF_MEMORY)
+        PANIC("out of memory (libcurl)");
+    if (code != CURLM_OK)
+        PANIC("libcurl refuses: %s", curl_multi_strerror(code));
+}
+
 static void lane_act(struct lane *lane, curl_socket_t fd, int events)
 {
     int running = 0;
 
     if (fd == CURL_SOCKET_TIMEOUT) /* libcurl tells the next one afresh */
         loop_timer_clear(lane->hub->loop, &lane->timer);
-    CHECK(curl_multi_socket_action(lane->multi, fd, events, &running) == CURLM_OK);
+    must(curl_multi_socket_action(lane->multi, fd, events, &running));
     if ((unsigned)running != lane->calls && list_empty(&lane->due))
         list_add_tail(&lane->hub->due, &lane->due);
 }
@@ -313,7 +321,7 @@ void lane_start(struct ride *r)
 
     r->fd = -1;
     hub->_starting = r->lane;
-    CHECK(curl_multi_add_handle(r->lane->multi, r->easy) == CURLM_OK);
+    must(curl_multi_add_handle(r->lane->multi, r->easy));
     hub->_starting = NULL;
     lane_act(r->lane, CURL_SOCKET_TIMEOUT, 0);
 }
@@ -346,7 +354,7 @@ static void lane_new(struct hub *hub, struct lanes *of)
     struct lane *lane = mem_new(struct lane);
     CURLM *m = curl_multi_init();
 
-    CHECK(m);
+    MEM_CHECK(m);
     lane->multi = m;
     lane->of = of;
     lane->hub = hub;

@@ -345,7 +345,8 @@ static enum MHD_Result on_answer(struct http_request *rq)
         ret = MHD_queue_response(rq->mhd, (unsigned)rq->status, answer);
         MHD_destroy_response(answer); /* the library has its own hold on it */
     } else {
-        ret = refuse(rq, 500, "The answer could not be made.");
+        ret =
+            refuse(rq, 503, "There is no memory for the answer. Try again in a moment.");
     }
     put(rq->server, &rq->server->handed);
     return ret;
@@ -444,9 +445,13 @@ static void on_accepted(void *ctx, int fd, const struct sockaddr *addr, socklen_
 {
     struct http_server *s = ctx;
 
+    struct err e = {""};
+
     /* It closes fd when it fails; its own limits are out of reach, memory is not. */
-    if (MHD_add_connection(s->daemon, fd, addr, n) != MHD_YES)
-        PANIC("libmicrohttpd did not take a connection: errno %d", errno);
+    if (MHD_add_connection(s->daemon, fd, addr, n) == MHD_YES)
+        return;
+    IGNORE(err_sys(&e, RC_NOMEM, errno, "a new connection was refused"));
+    log_warn("http.refused", "err=\"%s\"", e.text);
 }
 
 static void on_panic(void *ctx, const char *file, unsigned line, const char *why)

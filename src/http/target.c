@@ -42,16 +42,20 @@ static enum rc look_at_url(struct http_target *t, CURLU *u, struct err *e)
     CURLUcode uc = curl_url_set(u, CURLUPART_URL, t->url, CURLU_DISALLOW_USER);
     enum rc rc = RC_OK;
 
+    if (uc == CURLUE_OK)
+        uc = curl_url_get(u, CURLUPART_SCHEME, &scheme, 0);
+    if (uc == CURLUE_OUT_OF_MEMORY)
+        return err_set(e, RC_NOMEM, "no memory to look at \"%s\"", t->url);
+
     if (uc == CURLUE_USER_NOT_ALLOWED)
         return err_set(e, RC_INVALID, "an upstream's URL must not name credentials");
     if (uc != CURLUE_OK)
         return err_set(e, RC_INVALID, "\"%s\" is not a URL: %s", t->url,
                        curl_url_strerror(uc));
-    if (curl_url_get(u, CURLUPART_SCHEME, &scheme, 0) == CURLUE_OK)
-        t->tls = strcmp(scheme, "https") == 0;
+    t->tls = strcmp(scheme, "https") == 0;
     if (strstr(t->url, ":///")) /* libcurl would take the path's first part for a host */
         rc = err_set(e, RC_INVALID, "\"%s\" names no host", t->url);
-    else if (!scheme || (!t->tls && strcmp(scheme, "http") != 0))
+    else if (!t->tls && strcmp(scheme, "http") != 0)
         rc = err_set(e, RC_INVALID, "\"%s\" is neither http nor https", t->url);
     else if (part_is_set(u, CURLUPART_QUERY) || part_is_set(u, CURLUPART_FRAGMENT))
         rc = err_set(e, RC_INVALID, "\"%s\": a base URL ends with its path", t->url);
@@ -77,7 +81,7 @@ static enum rc set_url(struct http_target *t, const char *url, struct err *e)
         s.n--;
     t->url = mem_dup(s.p, s.n);
     u = curl_url();
-    CHECK(u);
+    MEM_CHECK(u);
     rc = look_at_url(t, u, e);
     curl_url_cleanup(u);
     return rc;
@@ -217,7 +221,9 @@ static enum rc set_headers(struct http_target *t, const struct http_target_opts 
     rc = buf_reserve(&l.text, room_for(o, user_agent), &at);
     if (rc == RC_OK)
         rc = collect(&l, o, user_agent, e);
-    if (buf_failed(&l.text) != RC_OK)
+    if (rc == RC_NOMEM || buf_failed(&l.text) == RC_NOMEM)
+        rc = err_set(e, RC_NOMEM, "no memory for an upstream's header lines");
+    else if (buf_failed(&l.text) != RC_OK)
         rc = err_set(e, RC_LIMIT, "an upstream's header lines are over %d bytes",
                      HEADERS_MAX);
     t->lines = buf_take(&l.text, &t->lines_n);

@@ -97,8 +97,7 @@ void retry_wait(struct sched *s, const struct retry *r, usec_t until)
     if (s->n_heap == s->cap_heap) {
         s->cap_heap = s->cap_heap ? s->cap_heap * 2 : 64;
         s->heap = mem_resize(s->heap, s->cap_heap * sizeof *s->heap);
-        if (!s->heap)
-            PANIC("out of memory (%zu retries)", s->cap_heap);
+        MEM_CHECK(s->heap);
     }
     s->heap[s->n_heap] = (struct due){until, retry_new(s, r)};
     sift_up(s, s->n_heap++);

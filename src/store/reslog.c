@@ -155,10 +155,13 @@ static enum rc start_segment(struct reslog *l, uint32_t number, int flags, struc
         rc = reslog_make_segment(l, number, path, flags, &fd, e);
     if (rc != RC_OK)
         return rc;
-    if (fs_sync(fd, path, e) != RC_OK || fs_sync_dir(l->spool, e) != RC_OK) {
+    rc = fs_sync(fd, path, e) == RC_OK ? fs_sync_dir(l->spool, e) : RC_IO;
+    if (rc != RC_OK) {
         fs_close(&fd);
         IGNORE(fs_unlink(path, NULL)); /* as above */
-        return RC_IO; /* whatever the reason: a failed sync is final (reslog.h) */
+        /* Whatever the reason, a failed sync is final (reslog.h); one that was not tried
+         * may be. */
+        return rc == RC_NOMEM ? rc : RC_IO;
     }
     fs_close(&l->fd);
     l->fd = fd;
@@ -296,7 +299,7 @@ enum rc reslog_commit(struct reslog *l, struct reslog_block *b, struct err *e)
     if (l->end >= l->segment_bytes)
         rc = start_segment(l, reslog_last(l) + 1, O_TRUNC, e);
     if (rc != RC_OK)
-        return rc == RC_NOSPACE ? rc : die(l);
+        return rc == RC_NOSPACE || rc == RC_NOMEM ? rc : die(l);
     rc = reslog_path(l, reslog_last(l), path, e);
     if (rc == RC_OK)
         rc = put_block(l, b, path, e);

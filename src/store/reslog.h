@@ -16,7 +16,7 @@
  * is rewritten to a new generation before anything is appended.
  *
  * Threads: append and cut by the owner; commit by one worker at a time; the two may
- * overlap. Errors:  RC_NOSPACE of a commit: nothing of the block counts, commit it again
+ * overlap. Errors:  RC_NOSPACE, RC_NOMEM of a commit: nothing of the block counts, commit it again
  * later.  RC_IO: final, the process must stop.
  */
 #pragma once

@@ -64,8 +64,10 @@ enum rc sqlite_fail(sqlite3 *db, int sqlite_rc, const char *what, struct err *e)
 
     const char *path = sqlite3_db_filename(db, "main"); /* NULL: it was not opened */
 
+    /* Its own words for a lack of memory are about whatever it was doing. */
     err_set(e, rc, "cannot %s in '%s': %s (SQLite error %d)", what,
-            path ? path : "ledger.db", sqlite3_errmsg(db), sqlite_rc);
+            path ? path : "ledger.db", rc == RC_NOMEM ? rc_text(rc) : sqlite3_errmsg(db),
+            sqlite_rc);
     return errnum ? err_why(e, rc, errnum) : rc;
 }
 

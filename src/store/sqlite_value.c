@@ -5,6 +5,7 @@
 /* It fails only for an index that is not there (our bug), a huge text or no memory. */
 static void bind_ok(int rc, sqlite3_stmt *st)
 {
+    MEM_CHECK(rc != SQLITE_NOMEM);
     if (rc != SQLITE_OK)
         PANIC("cannot bind a parameter of: %s", sqlite3_sql(st));
 }
