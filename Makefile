@@ -51,7 +51,7 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(B)/tests/%)
 FUZZ_BIN := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 BENCH_BIN := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
 
-.PHONY: all check crash faults fuzzers benches lint format clean install tests
+.PHONY: all check crash faults sim fuzzers benches lint format clean install tests
 all: $(B)/batchd
 ifeq ($(V),release)
 all: build/batchd
@@ -93,6 +93,27 @@ $(B)/tests/faults/%.so: tests/faults/%.c $(wildcard tests/faults/*.h) Makefile
 	$(CC) -D_GNU_SOURCE -I. -std=gnu17 -O1 -g $(WARN) -shared -fPIC -o $@ $< -ldl
 faults: $(patsubst %.c,$(B)/%.so,$(wildcard tests/faults/*.c))
 
+# Simulated runs: the objects of the engine and of what it is made of, over fakes of what lies
+# below: time, threads, memory, disk and network.
+SIM_REAL := $(wildcard src/engine/*.c src/sched/*.c src/core/*.c src/json/*.c src/store/reslog*.c) \
+            src/store/index.c src/store/store.c \
+            $(addprefix src/base/,base.c buf.c crc.c err.c id.c list.c log.c map.c str.c wall.c)
+SIM_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard $(SIM_REAL)) $(wildcard tests/sim/*.c))
+SIM_WRAP := getrandom log_ev opendir readdir closedir board_set reslog_create reslog_open \
+            $(addprefix pthread_,create join mutex_init mutex_destroy mutex_lock mutex_unlock \
+            cond_init cond_destroy cond_wait cond_signal cond_broadcast)
+$(B)/tests/sim/simulate: $(SIM_OBJ)
+	$(CC) $(LD_$(V)) $(LDFLAGS) $(SIM_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS)
+sim: $(B)/tests/sim/simulate
+
+# The same with a bug in it: sources that tests/sim/mutants changed take the place of ours.
+MUTANT_SRC := $(if $(MUTANT),$(shell cd $(B)/mutants/$(MUTANT) && find src -name '*.c'))
+$(B)/mutants/$(MUTANT)/simulate: $(filter-out $(MUTANT_SRC:%.c=$(B)/%.o),$(SIM_OBJ)) \
+                                 $(MUTANT_SRC:%.c=$(B)/mutants/$(MUTANT)/%.o)
+	$(CC) $(LD_$(V)) $(LDFLAGS) $(SIM_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS)
+$(B)/mutants/%.o: $(B)/mutants/%.c
+	$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -w -c -o $@ $<
+
 $(B)/fuzz/fuzz_%: $(B)/fuzz/fuzz_%.o $(B)/libbatchd.a
 	$(CC) $(LD_$(V)) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -118,5 +139,5 @@ install: $(B)/batchd
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TEST_BIN:=.d) $(FUZZ_BIN:=.d) $(BENCH_BIN:=.d) $(CRASH_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TEST_BIN:=.d) $(FUZZ_BIN:=.d) $(BENCH_BIN:=.d) $(CRASH_OBJ:.o=.d) $(SIM_OBJ:.o=.d)
 .SECONDARY:

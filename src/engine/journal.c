@@ -56,9 +56,9 @@ static void commit_run(struct pool_job *job)
     struct task *t = CONTAINER_OF(job, struct task, job);
 
     t->rc = reslog_commit(t->live->log, t->live->block, &t->err);
+    /* It is freed; said here, as no note comes when the loop has ended. */
     if (t->rc == RC_OK)
-        t->live->block =
-            NULL; /* freed; here, as the loop may have ended: no note comes */
+        t->live->block = NULL;
     task_report(t);
 }
 

@@ -18,7 +18,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MEM_ROWS = 4096 };
+#ifndef MEM_ROWS
+#define MEM_ROWS 4096 /* of each kind */
+#endif
 
 struct mem_file {
     struct file_rec rec;
