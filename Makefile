@@ -117,7 +117,7 @@ $(B)/mutants/%.o: $(B)/mutants/%.c
 $(B)/fuzz/fuzz_%: $(B)/fuzz/fuzz_%.o $(B)/libbatchd.a
 	$(CC) $(LD_$(V)) -fsanitize=fuzzer $(LDFLAGS) -o $@ $^ $(LIBS)
 
-tests: $(TEST_BIN)
+tests: $(TEST_BIN) faults
 fuzzers: $(FUZZ_BIN)
 benches: $(BENCH_BIN)
 

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* link: -Wl,--wrap=lstat,--wrap=stat,--wrap=open,--wrap=flock */
-/* A disk that cannot tell whether a file is there is not one without that file. */
+/* A disk that cannot tell whether a file is there is not one without that file, and what
+ * cannot be opened for a moment costs that moment. */
+#include "base/mem.h"
+#include "store/blob.h"
 #include "store/datadir.h"
 #include "store/keyring.h"
+#include "store/reslog.h"
 #include "tests/lib/t.h"
 
 #include <errno.h>
@@ -146,4 +150,47 @@ TEST(keys_that_were_never_there_are_not_gone_after_a_failure_to_look)
     EQ_RC(keyring_state(k, &e), RC_NOTFOUND);
     EQ_RC(keyring_state(k, &e), RC_NOTFOUND);
     k = keyring_free(k);
+}
+
+TEST(a_log_that_finds_no_descriptor_is_made_later)
+{
+    struct id batch = id_make(ID_BATCH);
+    struct reslog *l = NULL;
+    struct err e = {""};
+
+    EQ_INT(mkdir("spool", 0700), 0);
+    hide("spool", EMFILE); /* the directory can be read, and not opened to be synced */
+    EQ_RC(reslog_create("spool", &batch, 3, &l, &e), RC_NOMEM);
+    OK(strstr(e.text, "spool") && strstr(e.text, strerror(EMFILE)));
+    hide(NULL, 0);
+    EQ_RC(reslog_create("spool", &batch, 3, &l, &e), RC_OK); /* nothing was left there */
+    l = reslog_close(l);
+}
+
+static void count_one(void *ctx, const char *id)
+{
+    (void)id;
+    ++*(int *)ctx;
+}
+
+TEST(a_blob_whose_directory_cannot_be_synced_does_not_stay)
+{
+    struct id id = id_make(ID_FILE);
+    char xx[8];
+    struct blobs *b = NULL;
+    struct blob_put *put = NULL;
+    struct blob_sum sum;
+    struct err e = {""};
+    int n = 0;
+
+    EQ_RC(str_fmt(xx, sizeof xx, "/%s", id.z + strlen(id.z) - 2), RC_OK);
+    EQ_RC(blob_dir_open(".", &b, &e), RC_OK);
+    EQ_RC(b->ops->put(b->self, &put, &e), RC_OK);
+    EQ_RC(b->ops->write(put, "abc", 3, &e), RC_OK);
+    hide(xx, ENFILE);
+    EQ_RC(b->ops->commit(put, id.z, &sum, &e), RC_NOMEM);
+    hide(NULL, 0);
+    EQ_RC(b->ops->each(b->self, count_one, &n, &e), RC_OK);
+    EQ_INT(n, 0);
+    b = blobs_close(b);
 }
