@@ -5,6 +5,7 @@
 #include "app/janitor.h"
 
 #include "base/fsio.h"
+#include "base/guard.h"
 #include "base/log.h"
 #include "base/mem.h"
 
@@ -64,7 +65,7 @@ static enum rc sweep(struct node *n, struct err *e)
     usec_t start = clock_mono();
     enum rc rc;
 
-    if (datadir_was_clean(n->datadir))
+    if (datadir_was_clean(n->datadir) || !GUARD(FILES_SWEPT))
         return RC_OK;
     rc = janitor_sweep(n->store, n->blobs, &removed, e);
     if (rc == RC_OK)
@@ -169,6 +170,11 @@ void node_close(struct node *n)
         n->engine = engine_free(n->engine);
     n->webhooks = webhooks_free(n->webhooks); /* nobody asks it any more */
     n->store = store_close(n->store);
+    if (clean && n->blobs && n->blobs->ops->settle(n->blobs->self, &e) != RC_OK) {
+        log_warn("files.settle", "err=%s",
+                 log_q(text, sizeof text, e.text, strlen(e.text)));
+        clean = false; /* the next start sweeps */
+    }
     n->blobs = blobs_close(n->blobs);
     if (atomic_load(&n->_dead))
         clean = false; /* closing found it */

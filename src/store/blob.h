@@ -49,6 +49,9 @@ struct blob_ops {
     /* Calls fn for every published id; RC_OK when all were seen. */
     enum rc (*each)(void *self, void (*fn)(void *ctx, const char *id), void *ctx,
                     struct err *e);
+    /* What was removed does not come back by a power cut when RC_OK comes: for whoever is
+     * about to say that nothing has to be swept. */
+    enum rc (*settle)(void *self, struct err *e);
     void (*shut)(void *self);
 };
 

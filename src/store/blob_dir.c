@@ -12,6 +12,7 @@
  *          durable, which are atomic.
  */
 #include "base/fsio.h"
+#include "base/guard.h"
 #include "base/mem.h"
 #include "store/blob.h"
 
@@ -27,11 +28,13 @@
 #define COLLECT_BYTES   ((size_t)64 << 10) /* smaller writes are gathered */
 #define WRITEBACK_BYTES ((uint64_t)8 << 20)
 #define LINK_SUFFIX     ".link"
+#define XX              (128 * 128)
 
 struct blob_dir {
     char *files, *tmp;
-    /* Is files/<xx> known to be durable in files/?  By two 7-bit characters. */
-    atomic_bool durable[128 * 128];
+    /* By two 7-bit characters: is files/<xx> known to be durable in files/?  Were names in
+     * it removed since its last sync? */
+    atomic_bool durable[XX], removed[XX];
 };
 
 struct blob_put {
@@ -91,9 +94,9 @@ static enum rc tmp_path(const struct blob_dir *d, char ret[FS_PATH_CAP], struct 
     return fs_join(ret, d->tmp, id_make("").z, e);
 }
 
-static atomic_bool *durable_flag(struct blob_dir *d, const char *xx)
+static atomic_bool *flag_of(atomic_bool flags[XX], const char *xx)
 {
-    return &d->durable[(xx[0] & 127) * 128 + (xx[1] & 127)];
+    return &flags[(xx[0] & 127) * 128 + (xx[1] & 127)];
 }
 
 /* Two threads may do this at once for the same directory; each returns only after a sync
@@ -101,7 +104,7 @@ static atomic_bool *durable_flag(struct blob_dir *d, const char *xx)
 static enum rc ensure_dir(struct blob_dir *d, const char *id, struct err *e)
 {
     char path[FS_PATH_CAP];
-    atomic_bool *flag = durable_flag(d, last_two(id));
+    atomic_bool *flag = flag_of(d->durable, last_two(id));
     enum rc rc = RC_OK;
 
     if (atomic_load(flag))
@@ -109,7 +112,7 @@ static enum rc ensure_dir(struct blob_dir *d, const char *id, struct err *e)
     rc = dir_of(d, id, path, e);
     if (rc == RC_OK)
         rc = fs_mkdir(path, 0700, e);
-    if (rc == RC_OK)
+    if (rc == RC_OK && GUARD(BLOB_XX_SYNC))
         rc = fs_sync_dir(d->files, e);
     if (rc == RC_OK)
         atomic_store(flag, true);
@@ -129,11 +132,13 @@ static enum rc publish(struct blob_dir *d, const char *from, const char *id,
         rc = dir_of(d, id, dir, e);
     if (rc == RC_OK)
         rc = fs_rename(from, path, e);
-    if (rc != RC_OK)
+    if (rc != RC_OK || !GUARD(BLOB_DIR_SYNC))
         return rc;
     rc = fs_sync_dir(dir, e);
-    if (rc != RC_OK)
+    if (rc != RC_OK) {
         IGNORE(fs_unlink(path, NULL)); /* nobody will ask for it; else swept at a start */
+        atomic_store(flag_of(d->removed, last_two(id)), true);
+    }
     return rc;
 }
 
@@ -236,7 +241,7 @@ static enum rc finish_bytes(struct blob_put *p, struct blob_sum *ret, struct err
     if (rc != RC_OK)
         return err_set(e, rc, "writing this file failed before");
     rc = flush(p, e);
-    if (rc == RC_OK)
+    if (rc == RC_OK && GUARD(BLOB_SYNC))
         rc = fs_sync(p->fd, p->path, e);
     if (rc == RC_OK)
         rc = fs_close_checked(&p->fd, p->path, e);
@@ -371,14 +376,39 @@ static void op_close(struct blob *b)
 
 static enum rc op_remove(void *self, const char *id, struct err *e)
 {
+    struct blob_dir *d = self;
     char path[FS_PATH_CAP];
-    enum rc rc = path_of(self, id, "", path, e);
+    enum rc rc = path_of(d, id, "", path, e);
 
     if (rc == RC_OK)
         rc = fs_unlink(path, e);
     if (rc == RC_OK)
-        rc = path_of(self, id, LINK_SUFFIX, path, e);
-    return rc == RC_OK ? fs_unlink(path, e) : rc;
+        rc = path_of(d, id, LINK_SUFFIX, path, e);
+    if (rc == RC_OK)
+        rc = fs_unlink(path, e);
+    if (rc == RC_OK)
+        atomic_store(flag_of(d->removed, last_two(id)), true);
+    return rc;
+}
+
+/* One sync a directory and not one a file: a sweep may have removed thousands. */
+static enum rc op_settle(void *self, struct err *e)
+{
+    struct blob_dir *d = self;
+    enum rc rc = RC_OK;
+
+    for (int i = 0; i < XX && rc == RC_OK && GUARD(REMOVED_SYNC); i++) {
+        char xx[3] = {(char)(i / 128), (char)(i % 128), '\0'}, path[FS_PATH_CAP];
+
+        if (!atomic_exchange(&d->removed[i], false))
+            continue;
+        rc = fs_join(path, d->files, xx, e);
+        if (rc == RC_OK)
+            rc = fs_sync_dir(path, e);
+        if (rc == RC_NOTFOUND) /* no such directory: no such name */
+            rc = RC_OK;
+    }
+    return rc;
 }
 
 /* Calls fn for each entry but "." and "..". */
@@ -471,6 +501,7 @@ static const struct blob_ops ops = {
     .close = op_close,
     .remove = op_remove,
     .each = op_each,
+    .settle = op_settle,
     .shut = op_shut,
 };
 
@@ -490,9 +521,11 @@ static enum rc remove_tmp(void *ctx, const char *dir, const char *name, struct e
 
 static enum rc note_durable(void *ctx, const char *dir, const char *name, struct err *e)
 {
+    struct blob_dir *d = ctx;
+
     (void)dir, (void)e;
     if (is_xx(name))
-        atomic_store(durable_flag(ctx, name), true);
+        atomic_store(flag_of(d->durable, name), true);
     return RC_OK;
 }
 
@@ -513,11 +546,11 @@ static enum rc open_dir(struct blob_dir *d, const char *dir, struct err *e)
     if (rc == RC_OK)
         rc = fs_sync_dir(dir, e);
     /* What is listed may come from a process that died before its own sync. */
-    if (rc == RC_OK)
+    if (rc == RC_OK && GUARD(BLOB_FILES_SYNC))
         rc = fs_sync_dir(files, e);
     if (rc == RC_OK)
         rc = each_entry(files, note_durable, d, e);
-    return rc == RC_OK ? each_entry(tmp, remove_tmp, NULL, e) : rc;
+    return rc == RC_OK && GUARD(TMP_EMPTIED) ? each_entry(tmp, remove_tmp, NULL, e) : rc;
 }
 
 enum rc blob_dir_open(const char *dir, struct blobs **ret, struct err *e)
