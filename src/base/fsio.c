@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/fsio.h"
+#include "base/guard.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -130,12 +131,16 @@ enum rc fs_truncate(int fd, uint64_t n, const char *path, struct err *e)
 
 enum rc fs_sync_data(int fd, const char *path, struct err *e)
 {
-    return fdatasync(fd) < 0 ? fail(e, "sync", path) : RC_OK;
+    if (fdatasync(fd) < 0 && (GUARD(SYNC_ONCE) || fdatasync(fd) < 0))
+        return fail(e, "sync", path);
+    return RC_OK;
 }
 
 enum rc fs_sync(int fd, const char *path, struct err *e)
 {
-    return fsync(fd) < 0 ? fail(e, "sync", path) : RC_OK;
+    if (fsync(fd) < 0 && (GUARD(SYNC_ONCE) || fsync(fd) < 0))
+        return fail(e, "sync", path);
+    return RC_OK;
 }
 
 enum rc fs_sync_dir(const char *dir, struct err *e)
@@ -188,14 +193,14 @@ enum rc fs_replace(const char *dir, const char *name, const void *p, size_t n,
     if (rc != RC_OK)
         return rc;
     rc = fs_write(fd, p, n, tmp, e);
-    if (rc == RC_OK)
+    if (rc == RC_OK && GUARD(REPLACE_SYNC))
         rc = fs_sync(fd, tmp, e);
     if (rc == RC_OK)
         rc = fs_close_checked(&fd, tmp, e);
     if (rc == RC_OK)
         rc = fs_rename(tmp, path, e);
     if (rc == RC_OK)
-        return fs_sync_dir(dir, e);
+        return GUARD(REPLACE_DIR_SYNC) ? fs_sync_dir(dir, e) : RC_OK;
     fs_close(&fd);
     IGNORE(fs_unlink(tmp, NULL)); /* the first failure is the one to tell */
     return rc;

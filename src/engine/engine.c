@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/dispatch.h"
+#include "base/guard.h"
 #include "engine/journal.h"
 #include "engine/phases.h"
 #include "engine/progress.h"
@@ -317,7 +318,7 @@ static enum rc recover_batches(struct engine *g, struct err *e)
 
     for (size_t i = 0; i < n; i++)
         map_put(live, id_str(&found[i].id), &found[i]);
-    if (rc == RC_OK)
+    if (rc == RC_OK && GUARD(SPOOL_SWEPT))
         rc = sweep_spool(g, live, e);
     for (size_t i = 0; i < n; i++) {
         if (rc == RC_OK) {

@@ -8,6 +8,7 @@
  * the start.
  */
 #include "engine/jobs.h"
+#include "base/guard.h"
 #include "core/line.h"
 
 /* What is put together before it goes to the blob. */
@@ -37,7 +38,7 @@ static void note_place(void *ctx, const struct reslog_rec *r,
 {
     struct finish *f = ctx;
 
-    if (f->places[r->item].length)
+    if (f->places[r->item].length && GUARD(FIRST_WINS))
         return; /* the first one won */
     f->places[r->item] = *at;
     f->kinds[r->item] = (uint8_t)r->kind;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/journal.h"
+#include "base/guard.h"
 #include "engine/queues.h"
 
 /* A commit is due at once at this size: long enough to make a sync worth it. */
@@ -34,6 +35,21 @@ static void pause_if_needed(struct engine *g)
     sched_pause(g->sched, want);
 }
 
+static void publish_counts(struct live *l)
+{
+    struct tally shown = l->synced;
+    struct board_entry entry = {.inflight = l->inflight, .log = reslog_mark(l->log)};
+
+    if (!GUARD(COUNT_SYNCED))
+        tally_add(&shown, &l->tail);
+    entry.counts = (struct batch_counts){l->items, shown.completed, shown.failed};
+    entry.usage = shown.usage;
+    entry.has_usage = shown.has_usage;
+
+    entry.waiting = queues_waiting(l);
+    board_set(l->engine->board, &l->id, &entry);
+}
+
 void journal_append(struct live *l, const struct reslog_rec *r, usec_t now)
 {
     struct engine *g = l->engine;
@@ -49,6 +65,8 @@ void journal_append(struct live *l, const struct reslog_rec *r, usec_t now)
     g->unsynced += r->payload.n;
     atomic_fetch_add_explicit(&g->stats.log_bytes, r->payload.n, memory_order_relaxed);
     pause_if_needed(g);
+    if (!GUARD(COUNT_SYNCED))
+        publish_counts(l);
 }
 
 static void commit_run(struct pool_job *job)
@@ -122,19 +140,6 @@ usec_t journal_next(const struct engine *g, usec_t now)
             at = due(l, interval);
     }
     return at;
-}
-
-static void publish_counts(struct live *l)
-{
-    struct board_entry entry = {
-        .counts = {l->items, l->synced.completed, l->synced.failed},
-        .usage = l->synced.usage,
-        .has_usage = l->synced.has_usage,
-        .inflight = l->inflight,
-        .log = reslog_mark(l->log)};
-
-    entry.waiting = queues_waiting(l);
-    board_set(l->engine->board, &l->id, &entry);
 }
 
 static void commit_again(void *ctx, usec_t now)

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/crc.h"
 #include "base/fsio.h"
+#include "base/guard.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -156,7 +157,7 @@ static enum rc make_format(const char *path, struct err *e)
         if (rc == RC_OK)
             rc = fs_mkdir(sub, 0700, e);
     }
-    if (rc == RC_OK)
+    if (rc == RC_OK && GUARD(FORMAT_LAST))
         rc = fs_sync_dir(path, e);
     snprintf(text, sizeof text, FORMAT_PREFIX "%u\n", FORMAT);
     return rc == RC_OK ? fs_replace(path, "FORMAT", text, strlen(text), e) : rc;
@@ -172,7 +173,7 @@ static enum rc take_clean(struct datadir *d, struct err *e)
 
     if (rc == RC_OK)
         rc = fs_join(path, d->path, "CLEAN", e);
-    if (rc != RC_OK || !d->was_clean)
+    if (rc != RC_OK || !d->was_clean || !GUARD(CLEAN_GONE))
         return rc;
     rc = fs_unlink(path, e);
     return rc == RC_OK ? fs_sync_dir(d->path, e) : rc;

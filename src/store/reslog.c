@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/reslog.h"
+#include "base/guard.h"
 #include "base/mem.h"
 #include "store/reslog_int.h"
 
@@ -155,7 +156,9 @@ static enum rc start_segment(struct reslog *l, uint32_t number, int flags, struc
         rc = reslog_make_segment(l, number, path, flags, &fd, e);
     if (rc != RC_OK)
         return rc;
-    rc = fs_sync(fd, path, e) == RC_OK ? fs_sync_dir(l->spool, e) : RC_IO;
+    rc = fs_sync(fd, path, e) == RC_OK ? RC_OK : RC_IO;
+    if (rc == RC_OK && GUARD(LOG_DIR_SYNC))
+        rc = fs_sync_dir(l->spool, e);
     if (rc != RC_OK) {
         fs_close(&fd);
         IGNORE(fs_unlink(path, NULL)); /* as above */
@@ -283,7 +286,7 @@ static enum rc put_block(struct reslog *l, const struct reslog_block *b, const c
 
     if (rc == RC_NOSPACE && fs_truncate(l->fd, l->end, path, e) == RC_OK)
         return RC_NOSPACE;
-    if (rc != RC_OK || fs_sync_data(l->fd, path, e) != RC_OK)
+    if (rc != RC_OK || (GUARD(LOG_SYNC) && fs_sync_data(l->fd, path, e) != RC_OK))
         return die(l);
     return RC_OK;
 }

@@ -8,6 +8,7 @@
  * generation, which takes the old one's name only after it was synced
  * (docs/reliability.md).
  */
+#include "base/guard.h"
 #include "base/mem.h"
 #include "store/reslog_int.h"
 
@@ -89,18 +90,27 @@ static enum rc rewrite_finish(struct recovery *v, const char *path, struct err *
     struct rewrite *rw = &v->rw;
     enum rc rc = rewrite_flush(rw, e);
 
-    if (rc == RC_OK && fs_sync(rw->fd, rw->tmp, e) != RC_OK)
+    if (rc == RC_OK && GUARD(LOG_REWRITE_SYNC) && fs_sync(rw->fd, rw->tmp, e) != RC_OK)
         rc = RC_IO;
     if (rc == RC_OK)
         rc = fs_rename(rw->tmp, path, e);
     if (rc != RC_OK)
         return rc;
-    if (fs_sync_dir(v->l->spool, e) != RC_OK)
+    if (GUARD(LOG_REWRITE_DIR_SYNC) && fs_sync_dir(v->l->spool, e) != RC_OK)
         return RC_IO;
     v->l->fd = rw->fd;
     v->l->end = rw->end;
     rw->fd = -1;
     return RC_OK;
+}
+
+/* What LOG_REWRITE is there against: the segment goes on as it lies there. */
+static enum rc keep_segment(struct recovery *v, const char *path, uint64_t size,
+                            struct err *e)
+{
+    v->l->generation = v->walk.generation;
+    v->l->end = size;
+    return fs_open(path, O_RDWR, 0, &v->l->fd, e);
 }
 
 static void rewrite_drop(struct rewrite *rw)
@@ -230,6 +240,7 @@ static enum rc recover_segment(struct recovery *v, uint32_t segment, bool last,
 {
     char path[FS_PATH_CAP];
     int fd = -1;
+    bool anew;
     uint64_t size = 0;
     enum rc rc = reslog_path(v->l, segment, path, e);
 
@@ -237,13 +248,14 @@ static enum rc recover_segment(struct recovery *v, uint32_t segment, bool last,
         rc = fs_open(path, O_RDONLY, 0, &fd, e);
     if (rc == RC_OK && last)
         rc = fs_size(fd, &size, path, e);
-    if (rc == RC_OK && last)
+    anew = last && (GUARD(LOG_REWRITE) || size <= FRAME_HEAD_BYTES);
+    if (rc == RC_OK && anew)
         rc = rewrite_begin(v, segment, path, size, e);
     if (rc == RC_OK)
         rc = read_segment(v, segment, fd, path, UINT64_MAX, !last, e);
     fs_close(&fd);
     if (rc == RC_OK && last)
-        rc = rewrite_finish(v, path, e);
+        rc = anew ? rewrite_finish(v, path, e) : keep_segment(v, path, size, e);
     return rc;
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/reslog_walk.h"
 #include "base/fsio.h"
+#include "base/guard.h"
 #include "base/mem.h"
 
 #include <fcntl.h>
@@ -89,7 +90,8 @@ static enum rc take(struct walk *w, struct walk_rec *ret, struct err *e)
 
     if (rc != RC_OK)
         return rc;
-    if (!frame_parse(p, &f) || (w->generation && f.generation != w->generation))
+    if (!frame_parse(p, &f) ||
+        (GUARD(LOG_GENERATION) && w->generation && f.generation != w->generation))
         return RC_NOTFOUND;
     n = (size_t)f.head_n + f.payload_n;
     if (n > w->end - w->at)
@@ -147,7 +149,7 @@ enum rc walk_next(struct walk *w, struct walk_rec *ret, struct err *e)
         if (rc != RC_NOTFOUND)
             break;
         gap = true;
-        rc = resync(w, e);
+        rc = GUARD(LOG_PASSES_OVER) ? resync(w, e) : RC_NOTFOUND;
         if (rc != RC_OK)
             break;
         rc = RC_NOTFOUND;

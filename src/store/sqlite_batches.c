@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite_rows.h"
 #include "store/sqlite_value.h"
+#include "base/guard.h"
 #include "base/mem.h"
 
 /* In the order of bind_batch and batch_of_row.  What never changes is never written
@@ -362,22 +363,18 @@ static void replace_text(char **dst, const char *z)
     *dst = mem_dup(z, strlen(z));
 }
 
-static enum rc add_result(struct conn *c, const struct file_rec *f, struct id *id,
-                          struct err *e)
+static enum rc add_result(struct conn *c, const struct file_rec *f, struct err *e)
 {
     enum rc rc = f ? rows_file_add(c, f, NULL, e) : RC_OK;
 
-    if (f && rc == RC_OK)
-        *id = f->id;
     /* CONFLICT means one thing only to whoever moves a batch: not a legal move. */
     return rc == RC_CONFLICT ? RC_INVALID : rc;
 }
 
-static enum rc apply(struct conn *c, const struct batch_change *change, struct batch *b,
-                     struct err *e)
+static void apply(const struct batch_change *change, struct batch *b)
 {
     if (!change)
-        return RC_OK;
+        return;
     replace_text(&b->model, change->model);
     replace_text(&b->errors, change->errors);
     if (change->counts)
@@ -388,8 +385,10 @@ static enum rc apply(struct conn *c, const struct batch_change *change, struct b
     }
     if (change->reused)
         b->reused = *change->reused;
-    TRY(add_result(c, change->output, &b->output_file, e));
-    return add_result(c, change->error, &b->error_file, e);
+    if (change->output)
+        b->output_file = change->output->id;
+    if (change->error)
+        b->error_file = change->error->id;
 }
 
 static enum rc write_batch(struct conn *c, const struct batch *b, struct err *e)
@@ -404,13 +403,30 @@ static enum rc write_batch(struct conn *c, const struct batch *b, struct err *e)
     return conn_run(c, st, NULL, e);
 }
 
+/* What the guards below are there against: a transaction that ends in the middle of a
+ * move.  The savepoint is the one that the owner releases. */
+static enum rc split(struct conn *c, struct err *e)
+{
+    TRY(conn_exec(c, "COMMIT", e));
+    TRY(conn_exec(c, "BEGIN IMMEDIATE", e));
+    return conn_exec(c, "SAVEPOINT one", e);
+}
+
 static enum rc write_move(struct conn *c, const struct batch_change *change,
                           struct batch *b, int64_t now, struct err *e)
 {
-    TRY(apply(c, change, b, e));
+    apply(change, b);
     TRY(write_batch(c, b, e));
+    if (!GUARD(FILES_WITH_STATUS) && change && change->output)
+        TRY(split(c, e));
+    if (change) {
+        TRY(add_result(c, change->output, e));
+        TRY(add_result(c, change->error, e));
+    }
     if (!change || !change->n_notify || !batch_terminal(b->status))
         return RC_OK;
+    if (!GUARD(OUTBOX_WITH_STATUS))
+        TRY(split(c, e));
     return rows_outbox_add(c, b, change->notify, change->n_notify, now, e);
 }
 

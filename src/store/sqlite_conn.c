@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite_conn.h"
 #include "base/fsio.h"
+#include "base/guard.h"
 #include "base/mem.h"
 #include "store/schema.h"
 
@@ -195,7 +196,8 @@ static enum rc settle(sqlite3 *db, struct err *e)
     } all[] = {
         {"PRAGMA locking_mode = EXCLUSIVE", "exclusive"},
         {"PRAGMA journal_mode = WAL", "wal"},
-        {"PRAGMA synchronous = FULL", NULL},
+        {GUARD(COMMIT_FULL) ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL",
+         NULL},
         {"PRAGMA wal_checkpoint(TRUNCATE)", "0"},
         {"PRAGMA foreign_keys = ON", NULL},
         {"PRAGMA trusted_schema = OFF", NULL},
@@ -313,7 +315,7 @@ enum rc conn_open(const char *path, struct conn **ret, struct err *e)
                      path);
     if (rc == RC_OK)
         rc = make_file(path, dir, &bytes, e);
-    if (rc == RC_OK)
+    if (rc == RC_OK && GUARD(WAL_RENEWED))
         rc = renew_log(path, dir, e);
     if (rc == RC_OK)
         rc = open_file(c, path, e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "store/sqlite_owner.h"
 #include "base/clock.h"
+#include "base/guard.h"
 #include "base/mem.h"
 #include "store/sqlite_rows.h"
 
@@ -207,18 +208,27 @@ static enum rc end_group(struct ledger *l, bool any, int64_t now, struct err *wh
         return conn_exec(l->conn, "ROLLBACK", why);
     if (now > l->floor)
         rc = rows_floor_set(l->conn, now, why);
-    if (rc == RC_OK)
+    if (rc == RC_OK && GUARD(ANSWER_COMMITTED))
         rc = conn_exec(l->conn, "COMMIT", why);
     if (rc == RC_OK && now > l->floor)
         l->floor = now;
     return rc;
 }
 
+static enum rc begin_group(struct ledger *l, struct err *why)
+{
+    enum rc rc = RC_OK;
+
+    if (!GUARD(ANSWER_COMMITTED) && conn_in_transaction(l->conn))
+        rc = conn_exec(l->conn, "COMMIT", why); /* what the group before left open */
+    return rc == RC_OK ? conn_exec(l->conn, "BEGIN IMMEDIATE", why) : rc;
+}
+
 static enum rc do_group(struct ledger *l, struct request *first, struct err *why)
 {
     bool alone = !first->next, any = false;
     int64_t now = 0;
-    enum rc rc = conn_exec(l->conn, "BEGIN IMMEDIATE", why);
+    enum rc rc = begin_group(l, why);
 
     for (struct request *rq = first; rq && rc == RC_OK; rq = rq->next) {
         rc = do_change(l, rq, alone, why);

@@ -275,6 +275,47 @@ TEST(without_an_upstream_a_batch_waits_and_expires)
     rig_end(&r);
 }
 
+/* Batches of before may have answered a line twice: which answer stands is decided once. */
+TEST(of_two_results_of_a_line_the_first_one_stands)
+{
+    static const char *const results[] = {"{\"custom_id\":\"r-0\",\"n\":1}\n",
+                                          "{\"custom_id\":\"r-0\",\"n\":2}\n",
+                                          "{\"custom_id\":\"r-1\",\"n\":3}\n"};
+    struct rig r = {0};
+    char *text = lines(2), *out;
+    struct batch b = {
+        .id = id_make(ID_BATCH), .endpoint = ENDPOINT_CHAT, .window = "24h"};
+    struct reslog *log;
+    struct err e;
+
+    rig_open(&r);
+    b.input_file = add_file(&r, text);
+    b.created_at = clock_wall_sec();
+    b.expires_at = b.created_at + 86400;
+    EQ_RC(r.store->ops->batch_add(r.store->self, &b, NULL, NULL, &e), RC_OK);
+    rig_close(&r);
+    EQ_RC(reslog_create("spool", &b.id, 2, &log, &e), RC_OK);
+    for (unsigned i = 0; i < 3; i++) {
+        struct reslog_rec rec = {
+            .item = i / 2, .kind = RESULT_OUTPUT, .payload = str_of(results[i])};
+
+        EQ_RC(reslog_append(log, &rec), RC_OK);
+    }
+    EQ_RC(reslog_commit(log, reslog_cut(log), &e), RC_OK);
+    reslog_close(log);
+    rig_open(&r);
+    b = wait_end(&r, &b.id);
+    EQ_INT(b.status, BATCH_COMPLETED);
+    EQ_INT(b.counts.completed, 2);
+    out = content(&r, &b.output_file);
+    OK(strncmp(out, results[0], strlen(results[0])) == 0);
+    OK(strncmp(out + strlen(results[0]), results[2], strlen(results[2])) == 0);
+    mem_free(out);
+    mem_free(text);
+    batch_done(&b);
+    rig_end(&r);
+}
+
 TEST_SLOW(a_batch_survives_being_stopped_again_and_again, 60)
 {
     static const char *const flags[] = {"--latency", "1ms-30ms", NULL};
