@@ -51,7 +51,7 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(B)/tests/%)
 FUZZ_BIN := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 BENCH_BIN := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
 
-.PHONY: all check crash faults sim fuzzers benches lint format clean install tests
+.PHONY: all check crash show-commands faults sim fuzzers benches lint format clean install tests
 all: $(B)/batchd
 ifeq ($(V),release)
 all: build/batchd
@@ -86,6 +86,11 @@ $(B)/tests/crash/recorder.so: tests/crash/recorder.c tests/crash/trace.h Makefil
 	@mkdir -p $(@D)
 	$(CC) -D_GNU_SOURCE -I. -std=gnu17 -O1 -g $(WARN) -shared -fPIC -o $@ $< -ldl
 crash: $(B)/tests/crash/explore $(B)/tests/crash/recorder.so
+# For tests/crash/mutants, which compiles single files anew.
+show-commands:
+	@echo '$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -O1'
+	@echo '$(CC) $(LD_$(V)) $(LDFLAGS)'
+	@echo '$(LIBS)'
 
 # What makes system calls fail in a program that is preloaded with it.
 $(B)/tests/faults/%.so: tests/faults/%.c $(wildcard tests/faults/*.h) Makefile

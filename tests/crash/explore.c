@@ -3,9 +3,10 @@
  * explore: rebuilds disks that a power cut could have left at every moment of a trace,
  * recovers on each, and looks whether all that clients were told is true.
  *
- *   explore [--states N] [--twice N] [--seed N] [--jobs N] [--dir DIR]
+ *   explore [--states N] [--twice N] [--seed N] [--jobs N] [--dir DIR] [--first]
  *           [--only EVENT:PLAN:SEED] TRACE
  *
+ * With --first it ends at the first violation.
  * With --twice, which needs the recorder preloaded, some of the recoveries are recorded, and
  * N disks in all are made that a second power cut, during recovery, could have left.
  *
@@ -17,12 +18,16 @@
 #include "tests/crash/recovered.h"
 #include "tests/crash/world.h"
 
+#include <curl/curl.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <openssl/evp.h>
 #include <signal.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +41,7 @@ enum { RECOVERY_SECONDS = 30, DISTINCT = 1 << 22 };
 static struct {
     unsigned long states, twice, seed, jobs;
     const char *dir, *trace;
+    bool first;
     long only_event;
     int only_plan;
     unsigned long long only_seed;
@@ -134,10 +140,12 @@ static void wipe(const char *dir)
 }
 
 struct tally {
-    unsigned long states, violations, twice;
+    unsigned long states, violations, twice, ended;
     uint64_t *seen; /* hashes of disks, open addressing */
     unsigned long distinct;
 };
+
+static atomic_bool *enough; /* of all jobs: a violation was found, and one is wanted */
 
 static bool fresh(struct tally *t, uint64_t hash)
 {
@@ -154,7 +162,7 @@ static bool fresh(struct tally *t, uint64_t hash)
 
 /* A process of its own: a crash in recovery is a violation like any other.  log: the
  * recovery is recorded there; NULL: it is not. */
-static bool recovers(const char *dir, const struct promises *p, bool again,
+static bool recovers(const char *dir, const struct promises *p, enum recovered_how how,
                      const char *log)
 {
     int status;
@@ -166,7 +174,7 @@ static bool recovers(const char *dir, const struct promises *p, bool again,
         alarm(RECOVERY_SECONDS);
         if (log)
             record(dir, log);
-        recovered_check(dir, p, again);
+        recovered_check(dir, p, how);
     }
     if (waitpid(pid, &status, 0) != pid)
         die("waitpid");
@@ -182,6 +190,7 @@ struct state {
 static void tell(const struct state *s, const char *more, struct tally *t)
 {
     t->violations++;
+    atomic_store(enough, opt.first);
     printf("violation at --only %zu:%d:%llu (%s after %zu events)%s\n", s->at,
            (int)s->plan, (unsigned long long)s->seed, plans[s->plan], s->at + 1, more);
     fflush(stdout);
@@ -209,11 +218,19 @@ static void cut_again(struct world *w, const struct promises *p, const struct st
             die(dir);
         (void)world_make(w, dir, seed & 1 ? WORLD_PREFIX : WORLD_ANY, seed);
         t->twice++;
-        if (!recovers(dir, p, false, NULL))
+        if (!recovers(dir, p, RECOVERED_TWICE, NULL))
             tell(s, ", and a second cut in recovery", t);
         wipe(dir);
     }
     unload(&again);
+}
+
+/* A second stop and start, and all batches run to their ends: some of each. */
+static enum recovered_how how_to(uint64_t seed)
+{
+    if (seed % 16 == 3)
+        return RECOVERED_AGAIN;
+    return seed % 16 == 11 ? RECOVERED_TO_THE_END : RECOVERED_ONCE;
 }
 
 static void try_state(const struct world *w, const struct promises *p,
@@ -221,6 +238,7 @@ static void try_state(const struct world *w, const struct promises *p,
 {
     bool twice = record && t->twice < opt.twice / opt.jobs && s->plan != WORLD_NONE;
     char log[PATH_MAX] = "";
+    enum recovered_how how = how_to(s->seed);
     struct world *disk = NULL;
     uint64_t hash;
 
@@ -237,7 +255,8 @@ static void try_state(const struct world *w, const struct promises *p,
         disk = world_new();
         world_load(disk, dir);
     }
-    if (!recovers(dir, p, s->seed % 16 == 0, twice ? log : NULL))
+    t->ended += how == RECOVERED_TO_THE_END;
+    if (!recovers(dir, p, how, twice ? log : NULL))
         tell(s, "", t);
     if (opt.only_event < 0)
         wipe(dir);
@@ -257,6 +276,27 @@ static bool changes_disk(uint32_t kind)
 }
 
 /* How many states each moment gets so that all get `states` together. */
+static void *shared(size_t n)
+{
+    void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+    if (p == MAP_FAILED)
+        die("mmap");
+    return p;
+}
+
+/* What every recovery would do for itself, once. */
+static void warm_up(void)
+{
+    uint8_t sum[32];
+    unsigned n = sizeof sum;
+
+    if (sqlite3_initialize() != SQLITE_OK ||
+        curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK ||
+        EVP_Digest("", 0, sum, &n, EVP_sha256(), NULL) != 1)
+        die("the libraries");
+}
+
 static unsigned long moments(void)
 {
     unsigned long n = 0;
@@ -283,7 +323,7 @@ static void try_moment(const struct world *w, const struct promises *p, size_t a
     }
     if (!world_uncertain(w))
         n = 1;
-    for (unsigned long i = 0; i < n; i++) {
+    for (unsigned long i = 0; i < n && !atomic_load(enough); i++) {
         uint64_t seed = (opt.seed * 1000003 + at) * 4093 + i;
         enum world_plan plan = planned[(seed * 0x9e3779b97f4a7c15u >> 40) % 8];
 
@@ -326,6 +366,10 @@ static void parse(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : "";
 
+        if (strcmp(argv[i], "--first") == 0) {
+            opt.first = true;
+            continue;
+        }
         if (strcmp(argv[i], "--states") == 0)
             opt.states = strtoul(value, NULL, 10);
         else if (strcmp(argv[i], "--twice") == 0)
@@ -351,7 +395,7 @@ static void parse(int argc, char **argv)
     }
     if (!opt.trace || !opt.jobs || !opt.states) {
         fprintf(stderr, "usage: explore [--states N] [--twice N] [--seed N] [--jobs N] "
-                        "[--dir DIR] [--only EVENT:PLAN:SEED] TRACE\n");
+                        "[--dir DIR] [--first] [--only EVENT:PLAN:SEED] TRACE\n");
         exit(2);
     }
 }
@@ -360,7 +404,7 @@ int main(int argc, char **argv)
 {
     struct tally *all;
     usec_t start = clock_mono();
-    unsigned long states = 0, distinct = 0, violations = 0, twice = 0;
+    unsigned long states = 0, distinct = 0, violations = 0, twice = 0, ended = 0;
     int status, broken = 0;
 
     parse(argc, argv);
@@ -370,17 +414,17 @@ int main(int argc, char **argv)
         return 2;
     }
     load(opt.trace, &main_trace);
-    all = mmap(NULL, opt.jobs * sizeof *all, PROT_READ | PROT_WRITE,
-               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (all == MAP_FAILED)
-        die("mmap");
+    all = shared(opt.jobs * sizeof *all);
+    enough = shared(sizeof *enough);
+    warm_up();
     for (unsigned long j = 0; j < opt.jobs; j++) {
         pid_t pid = fork();
 
         if (pid < 0)
             die("fork");
         if (pid == 0) {
-            all[j].seen = mem_new_n(uint64_t, DISTINCT);
+            /* Shared, so that no fork copies its page tables. */
+            all[j].seen = shared(DISTINCT * sizeof(uint64_t));
             walk(j, &all[j]);
             exit(0);
         }
@@ -393,11 +437,12 @@ int main(int argc, char **argv)
         distinct += all[j].distinct;
         violations += all[j].violations;
         twice += all[j].twice;
+        ended += all[j].ended;
     }
     printf(
-        "%zu events, %lu states, %lu of them different, %lu cut twice, %lu violations, "
-        "%.1f s\n",
-        main_trace.n, states, distinct, twice, violations,
+        "%zu events, %lu states, %lu of them different, %lu cut twice, %lu run to the end, "
+        "%lu violations, %.1f s\n",
+        main_trace.n, states, distinct, twice, ended, violations,
         (double)(clock_mono() - start) / (double)USEC_PER_SEC);
     if (broken)
         return 2;

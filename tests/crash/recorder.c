@@ -5,11 +5,15 @@
  * between it and its clients.
  *
  *   TRACE_ROOT        the directory
- *   TRACE_LOG         the trace (trace.h); appended to, so that several lives give one
- *   TRACE_FAIL_SYNC   N: the N-th sync from now on fails with EIO, and is not done
+ *   TRACE_LOG         the trace (trace.h); appended to, so that several lives give one, and
+ *                     several processes at a time
+ *   TRACE_FAIL_SYNC   N: the N-th sync from now on, of a file or a directory, fails with
+ *                     EIO, and is not done
+ *   TRACE_FAIL_ONLY   ... of those whose path begins so
+ *   TRACE_KILL_SYNC   N: the process dies instead of its N-th sync
  *
- * One lock is held around each call and its record: what was told to a client before a
- * write is before it in the trace.  What goes out is recorded before it is sent, what
+ * One lock, also between processes, is held around each call and its record: what was told
+ * to a client before a write is before it in the trace.  What goes out is recorded before it is sent, what
  * changes the disk after it succeeded: so a promise is never later in the trace than it
  * was made, and a change never earlier.
  */
@@ -23,8 +27,10 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -47,7 +53,8 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char root[PATH_MAX];
 static size_t root_n;
 static int log_fd = -1;
-static long fail_sync;
+static long fail_sync, kill_sync;
+static const char *fail_only = "";
 
 /* For explore, which records itself: begins to record, whatever the environment says. */
 void recorder_begin(const char *dir, const char *log);
@@ -62,6 +69,22 @@ static void *real(const char *name)
     if (!p)
         abort();
     return p;
+}
+
+static void begin_call(void)
+{
+    pthread_mutex_lock(&lock);
+    while (flock(log_fd, LOCK_EX) < 0 && errno == EINTR)
+        continue;
+}
+
+static void end_call(void)
+{
+    int errnum = errno; /* that of the call itself */
+
+    (void)flock(log_fd, LOCK_UN);
+    pthread_mutex_unlock(&lock);
+    errno = errnum;
 }
 
 static void put(const void *p, size_t n)
@@ -118,9 +141,12 @@ void recorder_begin(const char *dir, const char *log)
 __attribute__((constructor)) static void begin(void)
 {
     const char *dir = getenv("TRACE_ROOT"), *log = getenv("TRACE_LOG"),
-               *fail = getenv("TRACE_FAIL_SYNC");
+               *fail = getenv("TRACE_FAIL_SYNC"), *kills = getenv("TRACE_KILL_SYNC");
 
     fail_sync = fail ? strtol(fail, NULL, 10) : 0;
+    if (getenv("TRACE_FAIL_ONLY"))
+        fail_only = getenv("TRACE_FAIL_ONLY");
+    kill_sync = kills ? strtol(kills, NULL, 10) : 0;
     if (dir && log)
         recorder_begin(dir, log);
     unsetenv("LD_PRELOAD"); /* children are not the program */
@@ -171,11 +197,11 @@ static int open_any(int (*fn)(const char *, int, ...), const char *path, int fla
 
     if (!rel)
         return fn(path, flags, mode);
-    pthread_mutex_lock(&lock);
+    begin_call();
     was_there = !(flags & O_CREAT) || lstat(path, &st) == 0;
     fd = fn(path, flags, mode);
     note_open(fd, rel, was_there, (flags & O_TRUNC) != 0);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return fd;
 }
 
@@ -227,11 +253,11 @@ int openat(int dir, const char *path, int flags, ...)
     rel = below(whole);
     if (!rel)
         return REAL(openat)(dir, path, flags, mode);
-    pthread_mutex_lock(&lock);
+    begin_call();
     was_there = !(flags & O_CREAT) || lstat(whole, &st) == 0;
     fd = REAL(openat)(dir, path, flags, mode);
     note_open(fd, rel, was_there, (flags & O_TRUNC) != 0);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return fd;
 }
 
@@ -241,13 +267,13 @@ int close(int fd)
 
     if (fd == log_fd)
         return 0;
-    pthread_mutex_lock(&lock);
+    begin_call();
     if (fd >= 0 && fd < FDS) {
         fds[fd].what = OTHER;
         fds[fd].turn++;
     }
     ret = REAL(close)(fd);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return ret;
 }
 
@@ -258,11 +284,11 @@ int rename(const char *from, const char *to)
 
     if (!a || !b)
         return REAL(rename)(from, to);
-    pthread_mutex_lock(&lock);
+    begin_call();
     ret = REAL(rename)(from, to);
     if (ret == 0)
         event(TRACE_RENAME, 0, 0, a, b, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return ret;
 }
 
@@ -274,11 +300,11 @@ int rename(const char *from, const char *to)
                                                                                          \
         if (!rel)                                                                        \
             return REAL(name)(__VA_ARGS__);                                              \
-        pthread_mutex_lock(&lock);                                                       \
+        begin_call();                                                                    \
         ret = REAL(name)(__VA_ARGS__);                                                   \
         if (ret == 0)                                                                    \
             event(kind, 0, 0, rel, NULL, NULL, 0);                                       \
-        pthread_mutex_unlock(&lock);                                                     \
+        end_call();                                                                      \
         return ret;                                                                      \
     } while (0)
 
@@ -304,11 +330,11 @@ int symlink(const char *target, const char *path)
 
     if (!rel)
         return REAL(symlink)(target, path);
-    pthread_mutex_lock(&lock);
+    begin_call();
     ret = REAL(symlink)(target, path);
     if (ret == 0)
         event(TRACE_SYMLINK, 0, 0, rel, target, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return ret;
 }
 
@@ -329,7 +355,7 @@ ssize_t write(int fd, const void *p, size_t n)
 
     if (!kept(fd, OURS) && !kept(fd, CLIENT))
         return REAL(write)(fd, p, n);
-    pthread_mutex_lock(&lock);
+    begin_call();
     told(fd, p, n);
     at = fds[fd].what == OURS ? lseek(fd, 0, SEEK_CUR) : 0;
     done = REAL(write)(fd, p, n);
@@ -338,7 +364,7 @@ ssize_t write(int fd, const void *p, size_t n)
             at = lseek(fd, 0, SEEK_CUR) - done;
         event(TRACE_WRITE, fds[fd].node, (uint64_t)at, NULL, NULL, p, (size_t)done);
     }
-    pthread_mutex_unlock(&lock);
+    end_call();
     return done;
 }
 
@@ -349,11 +375,11 @@ static ssize_t pwrite_any(ssize_t (*fn)(int, const void *, size_t, off_t), int f
 
     if (!kept(fd, OURS))
         return fn(fd, p, n, off);
-    pthread_mutex_lock(&lock);
+    begin_call();
     done = fn(fd, p, n, off);
     if (done > 0)
         event(TRACE_WRITE, fds[fd].node, (uint64_t)off, NULL, NULL, p, (size_t)done);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return done;
 }
 
@@ -373,11 +399,11 @@ static int truncate_any(int (*fn)(int, off_t), int fd, off_t n)
 
     if (!kept(fd, OURS))
         return fn(fd, n);
-    pthread_mutex_lock(&lock);
+    begin_call();
     ret = fn(fd, n);
     if (ret == 0)
         event(TRACE_TRUNCATE, fds[fd].node, (uint64_t)n, NULL, NULL, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return ret;
 }
 
@@ -398,10 +424,14 @@ static int sync_any(int (*fn)(int), int fd)
 
     if (!dir && !kept(fd, OURS))
         return fn(fd);
-    pthread_mutex_lock(&lock);
-    if (!dir && fail_sync > 0 && --fail_sync == 0) {
-        event(TRACE_SYNC_FAILED, fds[fd].node, 0, NULL, NULL, NULL, 0);
-        pthread_mutex_unlock(&lock);
+    begin_call();
+    if (kill_sync > 0 && --kill_sync == 0)
+        (void)kill(getpid(), SIGKILL);
+    if (fail_sync > 0 && strncmp(fds[fd].path, fail_only, strlen(fail_only)) == 0 &&
+        --fail_sync == 0) {
+        event(dir ? TRACE_SYNC_DIR_FAILED : TRACE_SYNC_FAILED, fds[fd].node, 0,
+              fds[fd].path, NULL, NULL, 0);
+        end_call();
         errno = EIO;
         return -1;
     }
@@ -410,7 +440,7 @@ static int sync_any(int (*fn)(int), int fd)
         event(TRACE_SYNC_DIR, 0, 0, fds[fd].path, NULL, NULL, 0);
     else
         event(TRACE_SYNC, fds[fd].node, 0, NULL, NULL, NULL, 0);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return ret;
 }
 
@@ -430,9 +460,9 @@ int fdatasync(int fd)
 static int accepted(int fd)
 {
     if (fd >= 0 && fd < FDS && log_fd >= 0) {
-        pthread_mutex_lock(&lock);
+        begin_call();
         fds[fd].what = CLIENT;
-        pthread_mutex_unlock(&lock);
+        end_call();
     }
     return fd;
 }
@@ -449,18 +479,18 @@ int accept4(int fd, struct sockaddr *addr, socklen_t *n, int flags)
 
 ssize_t send(int fd, const void *p, size_t n, int flags)
 {
-    pthread_mutex_lock(&lock);
+    begin_call();
     told(fd, p, n);
-    pthread_mutex_unlock(&lock);
+    end_call();
     return REAL(send)(fd, p, n, flags);
 }
 
 static void told_iov(int fd, const struct iovec *v, size_t n)
 {
-    pthread_mutex_lock(&lock);
+    begin_call();
     for (size_t i = 0; i < n; i++)
         told(fd, v[i].iov_base, v[i].iov_len);
-    pthread_mutex_unlock(&lock);
+    end_call();
 }
 
 ssize_t sendmsg(int fd, const struct msghdr *m, int flags)
@@ -475,15 +505,44 @@ ssize_t writev(int fd, const struct iovec *v, int n)
     return REAL(writev)(fd, v, n);
 }
 
+/* Content goes from the file to the client by itself; recorded when it has gone. */
+static ssize_t sendfile_any(ssize_t (*fn)(int, int, off_t *, size_t), int out, int in,
+                            off_t *off, size_t n)
+{
+    static char copy[TOLD_MAX]; /* under the lock */
+    off_t at = off ? *off : lseek(in, 0, SEEK_CUR);
+    ssize_t done, got;
+
+    if (!kept(out, CLIENT))
+        return fn(out, in, off, n);
+    begin_call();
+    done = fn(out, in, off, n < TOLD_MAX ? n : TOLD_MAX);
+    got = done > 0 ? pread(in, copy, (size_t)done, at) : 0;
+    if (got > 0)
+        told(out, copy, (size_t)got);
+    end_call();
+    return done;
+}
+
+ssize_t sendfile(int out, int in, off_t *off, size_t n)
+{
+    return sendfile_any(REAL(sendfile), out, in, off, n);
+}
+
+ssize_t sendfile64(int out, int in, off_t *off, size_t n)
+{
+    return sendfile_any(REAL(sendfile64), out, in, off, n);
+}
+
 ssize_t recv(int fd, void *p, size_t n, int flags)
 {
     ssize_t got = REAL(recv)(fd, p, n, flags);
 
     if (got > 0 && !(flags & MSG_PEEK) && kept(fd, CLIENT)) {
-        pthread_mutex_lock(&lock);
+        begin_call();
         event(TRACE_HEARD, (uint64_t)fds[fd].turn << 32 | (unsigned)fd, 0, NULL, NULL, p,
               (size_t)got < TOLD_MAX ? (size_t)got : TOLD_MAX);
-        pthread_mutex_unlock(&lock);
+        end_call();
     }
     return got;
 }

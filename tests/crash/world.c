@@ -349,7 +349,8 @@ void world_event(struct world *w, const struct trace_event *e, const char *raw_p
     char path[200], to[200] = "";
 
     if (on_bytes(w, e, data) || e->kind == TRACE_TOLD || e->kind == TRACE_HEARD ||
-        e->kind == TRACE_START)
+        e->kind == TRACE_LEARNT || e->kind == TRACE_START ||
+        e->kind == TRACE_SYNC_DIR_FAILED)
         return;
     copy_path(path, sizeof path, raw_path, e->path_n);
     if (e->kind == TRACE_RENAME)
@@ -488,11 +489,39 @@ static void choose_names(struct maker *m, struct names *ret)
             apply_name(ret, &m->w->pending[i]);
 }
 
-/* Some of a write's sectors, and rubbish or nothing for the others that are new. */
+/* What a sector holds that is new and was not written: zeros, rubbish, or what it held for
+ * another file. */
+struct filling {
+    bool rubbish;
+    const struct node *old; /* NULL: none */
+};
+
+static struct filling choose_filling(struct maker *m)
+{
+    switch (rnd(m) % 4) {
+    case 0:
+        return (struct filling){.rubbish = true};
+    case 1:
+        return (struct filling){.old = &m->w->nodes[rnd(m) % (uint64_t)m->w->n_nodes]};
+    default:
+        return (struct filling){.rubbish = false};
+    }
+}
+
+static void fill(struct maker *m, const struct filling *with, char *p, uint64_t at,
+                 uint64_t end)
+{
+    if (with->old && end <= with->old->n)
+        memcpy(p + at, with->old->synced + at, end - at);
+    for (uint64_t i = at; with->rubbish && i < end; i++)
+        p[i] = (char)rnd(m);
+}
+
+/* Some of a write's sectors; of the others, those that are new are filled. */
 static void tear(struct maker *m, struct node *f, const struct change *c)
 {
+    struct filling with = choose_filling(m);
     size_t before = f->n;
-    bool rubbish = rnd(m) & 1;
 
     grow(f, c->off + c->n);
     for (uint64_t at = c->off; at < c->off + c->n;) {
@@ -502,9 +531,8 @@ static void tear(struct maker *m, struct node *f, const struct change *c)
             end = c->off + c->n;
         if (rnd(m) & 1)
             memcpy(f->synced + at, c->data + (at - c->off), end - at);
-        else if (at >= before && rubbish)
-            for (uint64_t i = at; i < end; i++)
-                f->synced[i] = (char)rnd(m);
+        else if (at >= before)
+            fill(m, &with, f->synced, at, end);
         at = end;
     }
 }

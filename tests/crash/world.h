@@ -8,7 +8,8 @@
  * name is certain as of the last sync of its directory; every change of a name since may be
  * there or not, but for a rename within one directory, which is whole or not at all.  A
  * rename from one directory to another is two changes.  A file that is longer than what
- * reached it is filled with zeros or with rubbish.  What a failed sync was to bring may be
+ * reached it is filled with zeros, with rubbish, or with what these blocks held for another
+ * file before.  What a failed sync was to bring may be
  * there or not for ever: later syncs say nothing of it, and only writing it again helps.
  *
  * Threads: one.
