@@ -12,9 +12,13 @@ what a stopped server left on its disk.
   I7  counts never decrease
   I8  what was acknowledged is still true
   I9  the ledger is sound; rows and files match; tmp/ and spool/ hold nothing finished
+  I10 what was waited for has come to its end (the time limits of the tests)
   I11 the upstream saw each line at most 1 + retries + crashes times
+  I12 (there is one process: no claims to be fenced)
+  I13 what belongs together is of one project
   I14 resources return to their baseline (see Baseline)
   I15 what was refused left nothing behind (see state_of)
+  I16 each end of a batch is delivered, given up or due, once for each receiver
 and beyond them: every request body reached the upstream byte for byte, and every answer
 reached the output file byte for byte.
 
@@ -128,6 +132,7 @@ class ResultLine:
 
     def __init__(self, text):
         raw = members(text)
+        self.text = text
         need(list(raw) == ["id", "custom_id", "response", "error"], "I3",
              f"members of a result line: {list(raw)} in {text[:200]}")
         self.id = json.loads(raw["id"])
@@ -171,6 +176,12 @@ class Watch:
         self.gone = set()  # deleted files
         self.cancels = set()
         self.results = {}  # file id: sha256 of a result file's bytes once read
+        self.lines = {}  # batch id: {custom_id: a result line as it was read}
+        self.uploads = {}  # id: the last object seen
+        self.parts = {}  # id: the id of its upload
+        self.asked = {}  # batch id: what its progress said of its owner's wishes
+        self.names = {}  # Idempotency-Key: the batch that it made
+        self.hooks = None  # names of all receivers; None: not known
 
     def uploaded(self, file, data):
         need(file["bytes"] == len(data), "I4", f"uploaded {len(data)} bytes, but: {file}")
@@ -189,6 +200,39 @@ class Watch:
         self.batches[batch["id"]] = {**old, "expires_at": batch["expires_at"],
                                      "completion_window": batch["completion_window"]}
         self.saw(batch)
+
+    def told(self, got, headers):
+        """Any object that the API answered with; batches come by saw()."""
+        kind = got.get("object")
+        if kind == "upload":
+            self.saw_upload(got)
+        elif kind == "upload.part":
+            self.parts[got["id"]] = got["upload_id"]
+        elif kind == "batch.progress":
+            self.asked[got["id"]] = {k: got[k] for k in ("priority", "paused", "reused")}
+        elif kind == "batch":
+            self.asked.pop(got["id"], None)  # it may be the answer to an edit
+            name = (headers or {}).get("Idempotency-Key")
+            need(self.names.setdefault(name, got["id"]) == got["id"] or not name, "I8",
+                 f"the Idempotency-Key {name} made {self.names[name]} and now {got['id']}")
+
+    def saw_upload(self, upload):
+        old = self.uploads.get(upload["id"], upload)
+        need(old["status"] in ("pending", upload["status"]), "I6",
+             f"{upload['id']} went from {old['status']} to {upload['status']}")
+        for key in ("bytes", "filename", "purpose", "created_at", "expires_at"):
+            need(old[key] == upload[key], "I8", f"{upload['id']}: {key} changed: {upload}")
+        need(not old.get("file") or old["file"]["id"] == upload["file"]["id"], "I5",
+             f"{upload['id']} became {old.get('file')} and is {upload.get('file')}")
+        self.uploads[upload["id"]] = upload
+
+    def read_lines(self, batch_id, data):
+        """Result lines that were read while the batch ran; a last one may be half."""
+        seen = self.lines.setdefault(batch_id, {})
+        for line in data.split(b"\n")[:-1]:
+            name = ResultLine(line.decode()).custom_id
+            need(seen.setdefault(name, line) == line, "I5",
+                 f"{batch_id}: the result of {name} was {seen[name][:200]!r} and is {line[:200]!r}")
 
     def saw(self, batch):
         check_shape(batch)
@@ -288,6 +332,7 @@ def check_batch(api, batch, data, oracle=None, crashes=0, attempts=5, reused=())
             return Report(batch, lines, [], [])
     output = _results(api, batch, "output")
     errors = _results(api, batch, "error")
+    _check_read(api.watch, who, output + errors)
     _check_once(who, lines, output, errors)
     _check_counts(batch, lines, output, errors)
     _check_verdicts(status, output, errors)
@@ -300,6 +345,15 @@ def check_batch(api, batch, data, oracle=None, crashes=0, attempts=5, reused=())
             need(line.custom_id not in reused or not oracle.attempts(who, line.number), "I11",
                  f"{who}: line {line.number} was answered before and ran again")
     return Report(batch, lines, output, errors)
+
+
+def _check_read(watch, who, results):
+    """I5: what was read while the batch ran is what its files hold."""
+    final = {x.custom_id: x.text.encode() for x in results}
+    for name, line in watch.lines.get(who, {}).items():
+        need(final.get(name) == line, "I5",
+             f"{who}: the result of {name} was read as {line[:200]!r} and is "
+             f"{final.get(name, b'gone')[:200]!r}")
 
 
 def _results(api, batch, what):
@@ -464,7 +518,7 @@ def read_ledger(path):
             sound = db.execute("PRAGMA integrity_check").fetchall()
             need([tuple(x) for x in sound] == [("ok",)], "I9", f"integrity_check: {sound}")
             return {t: [dict(r) for r in db.execute(f"SELECT * FROM {t}")]
-                    for t in ("files", "batches", "uploads", "parts")}
+                    for t in ("files", "batches", "uploads", "parts", "outbox")}
         finally:
             db.close()
 
@@ -508,12 +562,128 @@ def check_data_dir(path, watch=None):
         need(len(data) == row["bytes"], "I4", f"{file_id}: {len(data)} bytes, row {row['bytes']}")
         need(hashlib.sha256(data).digest() == bytes(row["sha256"]), "I4",
              f"{file_id}: the bytes are not those of its sha256")
-    for upload in ledger["uploads"]:
-        need((upload["status"] == "completed") == bool(upload["file"]), "I9",
-             f"{upload['id']} is {upload['status']} and its file is {upload['file']}")
+    check_uploads(ledger)
+    check_batches(ledger, disk)
+    check_outbox(ledger, watch)
+    check_keys(path)
     _check_leftovers(path, disk, {**rows, **parts}, live)
     if watch:
         _check_rows(watch, ledger, rows)
+
+
+def check_uploads(ledger):
+    """I6, I9 and I13 of uploads and their parts."""
+    files = {r["id"]: r for r in ledger["files"]}
+    uploads = {r["id"]: r for r in ledger["uploads"]}
+    for upload in uploads.values():
+        who, status = upload["id"], upload["status"]
+        need(status in ("pending", "completed", "cancelled", "expired"), "I6", f"{who}: {status}")
+        need((status == "completed") == bool(upload["file"]), "I9",
+             f"{who} is {status} and its file is {upload['file']}")
+        need((status == "pending") == (upload["ended_at"] is None), "I6",
+             f"{who} is {status} and ended at {upload['ended_at']}")
+        file = files.get(upload["file"])  # not there: it was deleted
+        need(not file or file["project"] == upload["project"], "I13",
+             f"{who} of {upload['project']} became a file of {file and file['project']}")
+    for part in ledger["parts"]:
+        upload = uploads.get(part["upload"])
+        need(upload or part["done"], "I9", f"{part['id']} is of no upload")
+        if upload:
+            need((upload["status"] == "pending") == (part["done"] == 0), "I9",
+                 f"{part['id']} is done: {part['done']}, its upload is {upload['status']}")
+            need(upload["project"] == part["project"], "I13",
+                 f"{part['id']} is of {part['project']}, its upload of {upload['project']}")
+
+
+def check_batches(ledger, disk):
+    """I2, I6, I9 and I13 of the rows of batches and of their result files."""
+    files = {r["id"]: r for r in ledger["files"]}
+    owner = {}
+    for row in ledger["batches"]:
+        who, status = row["id"], row["status"]
+        need(status in PATHS, "I6", f"{who} is {status}")
+        must, may = PATHS[status]
+        stamps = {k for k in STAMPS if row[k] is not None}
+        need(stamps - set(may) == {*must, "expires_at"}, "I6",
+             f"{who} is {status}, and its row has the timestamps {sorted(stamps)}")
+        need([row[k] for k in must] == sorted(row[k] for k in must), "I6",
+             f"{who}: timestamps run backwards: {row}")
+        need(status in TERMINAL or not (row["output_file"] or row["error_file"]), "I6",
+             f"{who} is {status} and has result files already")
+        done = row["completed"] + row["failed"]
+        need(status not in TERMINAL or done == row["total"] or row["in_progress_at"] is None,
+             "I2", f"{who} is {status} with {done} of {row['total']} results")
+        for key in ("input_file", "output_file", "error_file"):
+            file = files.get(row[key])  # not there: it was deleted
+            need(not file or row["input_missing"] or file["project"] == row["project"], "I13",
+                 f"{who} is of {row['project']}, its {key} of {file and file['project']}")
+        for key, count in (("output_file", "completed"), ("error_file", "failed")):
+            need(bool(row[key]) <= bool(row[count]), "I2", f"{who}: {key} of no line")
+            if not row[key]:
+                continue
+            need(owner.setdefault(row[key], who) == who, "I9",
+                 f"{row[key]} is of {owner[row[key]]} and of {who}")
+            if row[key] in files and row[key] in disk:
+                with open(disk[row[key]], "rb") as f:
+                    lines = f.read().count(b"\n")
+                need(lines == row[count], "I2", f"{who}: {row[count]} {count}, {lines} lines")
+    for file in files.values():
+        need(file["purpose"] != "batch_output" or file["id"] in owner, "I9",
+             f"{file['id']} is the result file of no batch")
+
+
+def check_outbox(ledger, watch=None):
+    """I16: each end is told to each receiver, under one id."""
+    batches = {r["id"]: r for r in ledger["batches"]}
+    events, receivers = {}, collections.defaultdict(list)
+    for row in ledger["outbox"]:
+        who = f"event {row['event']} for {row['destination']}"
+        batch = batches.get(row["batch"])
+        need(batch and row["type"] == "batch." + batch["status"] and
+             batch["status"] in TERMINAL, "I16", f"{who}: {row['type']}, its batch is {batch}")
+        need(row["project"] == batch["project"], "I13", f"{who} is of {row['project']}")
+        need(events.setdefault(row["batch"], row["event"]) == row["event"], "I16",
+             f"{row['batch']} ended twice: {who}, {events[row['batch']]}")
+        need(row["destination"] not in receivers[row["batch"]], "I16", f"{who} is there twice")
+        receivers[row["batch"]].append(row["destination"])
+        need(row["settled_at"] is not None or not row["delivered"], "I16",
+             f"{who} is delivered and not settled")
+        need(not row["delivered"] or (row["tries"] > 0 and 200 <= row["status"] < 300), "I16",
+             f"{who} is delivered after {row['tries']} tries with status {row['status']}")
+        need(row["settled_at"] is None or row["delivered"] or row["error"] or row["status"],
+             "I16", f"{who} was given up and nobody knows why")
+    for row in batches.values():
+        if watch and watch.hooks is not None and row["status"] in TERMINAL:
+            need(sorted(receivers[row["id"]]) == sorted(watch.hooks), "I16",
+                 f"{row['id']} is {row['status']}, {receivers[row['id']]} are told, and not "
+                 f"{watch.hooks}")
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+_KEY = re.compile(rb"key [0-9a-f]{16} \S{1,64} [a-z0-9][a-z0-9_-]* [0-9a-f]{64} [1-9]\d* "
+                  rb"(-|[1-9]\d*)\n")
+
+
+def check_keys(path):
+    """I8: a file of keys that does not check lets nobody in."""
+    try:
+        with open(os.path.join(path, "keys"), "rb") as f:
+            text = f.read()
+    except FileNotFoundError:
+        return
+    *lines, end = text.splitlines(keepends=True) or [b""]
+    need(lines and lines[0] == b"batchd keys 1\n" and all(map(_KEY.fullmatch, lines[1:])), "I8",
+         f"the keys are {text[:300]!r}")
+    want = f"end {len(lines) - 1} {crc32c(b''.join(lines)):08x}\n".encode()
+    need(end == want, "I8", f"the keys end in {end!r}, not in {want!r}")
 
 
 def _check_leftovers(path, disk, rows, live):
@@ -537,14 +707,44 @@ def _check_rows(watch, ledger, rows):
         status = batches[batch_id]["status"]
         need(status in REACH[seen["status"]], "I6",
              f"{batch_id} was {seen['status']}, the ledger says {status}")
+    for batch_id, asked in watch.asked.items():
+        row = batches.get(batch_id)
+        need(row and (row["priority"], bool(row["paused"])) ==
+             (asked["priority"], asked["paused"]), "I8",
+             f"{batch_id} was told to have {asked}, the ledger says {row}")
+    for name, batch_id in watch.names.items():
+        need(not name or batches.get(batch_id, {}).get("idempotency_key") == name, "I8",
+             f"{batch_id} was made by the Idempotency-Key {name}")
+    _check_upload_rows(watch, ledger)
+
+
+def _check_upload_rows(watch, ledger):
+    uploads = {r["id"]: r for r in ledger["uploads"]}
+    parts = {r["id"]: r for r in ledger["parts"]}
+    for upload_id, seen in watch.uploads.items():
+        row = uploads.get(upload_id)
+        need(row, "I8", f"the acknowledged upload {upload_id} has no row")
+        need(seen["status"] in ("pending", row["status"]), "I6",
+             f"{upload_id} was {seen['status']}, the ledger says {row['status']}")
+        file = (seen.get("file") or {}).get("id")
+        need(not file or file == row["file"], "I5", f"{upload_id} became {file}: {row}")
+    for part_id, upload_id in watch.parts.items():
+        row = uploads.get(upload_id)
+        need(row and (part_id in parts or row["status"] != "pending"), "I8",
+             f"the acknowledged part {part_id} of {upload_id} is gone")
 
 
 def state_of(path):
-    """A fingerprint of a data directory for I15: rows, published and temporary files."""
+    """A fingerprint of a data directory for I15: rows, published and temporary files, keys."""
     ledger = read_ledger(path)
-    return (sorted(r["id"] for r in ledger["files"]), sorted(r["id"] for r in ledger["batches"]),
+    keys = os.path.join(path, "keys")
+    rows = {t: sorted(r["id"] for r in ledger[t]) for t in ("files", "batches", "uploads", "parts")}
+    wishes = sorted((r["id"], r["status"], r["completion_window"], r["priority"], r["paused"])
+                    for r in ledger["batches"])
+    return (rows, wishes, sorted((r["event"], r["destination"]) for r in ledger["outbox"]),
             sorted(files_on_disk(path)), sorted(os.listdir(os.path.join(path, "spool"))),
-            sorted(os.listdir(os.path.join(path, "tmp"))))
+            sorted(os.listdir(os.path.join(path, "tmp"))),
+            os.path.getsize(keys) if os.path.exists(keys) else None)
 
 
 class Baseline:

@@ -180,15 +180,24 @@ class Api:
             head.setdefault("Content-Type", "application/json")
         try:
             conn.request(method, path, body, head)
-            return Answer(conn.getresponse())
+            got = Answer(conn.getresponse())
         finally:
             conn.close()
+        batch = re.fullmatch(r"/v1/batches/([^/?]+)/results(\?.*)?", path)
+        if batch and got.status == 200 and method == "GET":
+            self.watch.read_lines(batch.group(1), got.body)
+        return got
 
     def want(self, status, method, path, body=None, headers=None):
         got = self.call(method, path, body, headers)
         if got.status != status:
             raise Refused(f"{method} {path}, want {status}", got)
-        return got.json if got.body and "json" in got.headers.get("content-type", "") else got
+        if not got.body or "json" not in got.headers.get("content-type", ""):
+            return got
+        told = got.json
+        if status == 200 and isinstance(told, dict):
+            self.watch.told(told, headers)
+        return told
 
     # Files
 

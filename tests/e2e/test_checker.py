@@ -72,11 +72,14 @@ class World:
                       "bytes": len(b), "status": 200 if i < N - 1 else 0}
                      for i, b in enumerate(bodies)]
         self.end = b"\n"
+        self.read = None  # a line that was read while it ran
 
     def check(self):
         def text(lines):
             return b"\n".join(json.dumps(x).encode() for x in lines) + self.end
         api = FakeApi({"file-o": text(self.output), "file-e": text(self.errors)})
+        if self.read:
+            api.watch.read_lines("batch_1", self.read + b"\n")
         oracle = checker.Oracle(b"\n".join(json.dumps(r).encode() for r in self.rows))
         return checker.check_batch(api, self.batch, self.data, oracle)
 
@@ -191,34 +194,107 @@ class CheckerOfTime(E2E):
             watch.uploaded({"id": "file-u", "bytes": 3}, b"four")
 
 
+class CheckerOfAnswers(E2E):
+    """The watch over what is told of uploads, edits, names and results that are read early."""
+
+    def upload(self, **changes):
+        return {"object": "upload", "id": "upload_1", "status": "pending", "bytes": 6,
+                "filename": "f", "purpose": "batch", "created_at": 1, "expires_at": 2,
+                **changes}
+
+    def broken(self, invariant, call, *args):
+        with self.assertRaises(checker.Broken) as got:
+            call(*args)
+        self.assertTrue(str(got.exception).startswith(invariant + ":"), got.exception)
+
+    def test_an_upload_ends_once_and_keeps_what_it_was_made_for(self):
+        watch = checker.Watch()
+        watch.told(self.upload(), {})
+        watch.told(self.upload(status="completed", file={"id": "file-1"}), {})
+        self.broken("I6", watch.told, self.upload(status="cancelled"), {})
+        self.broken("I5", watch.told, self.upload(status="completed", file={"id": "file-2"}), {})
+        self.broken("I8", watch.told, self.upload(status="completed", bytes=7,
+                                                  file={"id": "file-1"}), {})
+
+    def test_a_name_of_a_request_makes_one_batch(self):
+        watch = checker.Watch()
+        for _ in range(2):
+            watch.told({"object": "batch", "id": "batch_1"}, {"Idempotency-Key": "k"})
+        watch.told({"object": "batch", "id": "batch_2"}, {})
+        watch.told({"object": "batch", "id": "batch_3"}, None)
+        self.broken("I8", watch.told, {"object": "batch", "id": "batch_2"},
+                    {"Idempotency-Key": "k"})
+
+    def test_results_that_were_read_early_stay_so(self):
+        watch, line = checker.Watch(), json.dumps(result(0, b"x")).encode()
+        other = json.dumps({**result(0, b"x"), "id": "batch_req_" + "e" * 32}).encode()
+        watch.read_lines("batch_1", line + b"\n" + line[:20])  # the last one is half
+        watch.read_lines("batch_1", line + b"\n")
+        self.broken("I5", watch.read_lines, "batch_1", other + b"\n")
+        world = World()
+        world.check()
+        for early in (other, json.dumps(result(9, b"x")).encode()):
+            world = World()
+            world.read = early
+            self.broken("I5", world.check)
+
+
+KEYS = b"batchd keys 1\nkey f1e93b2c5654c8f5 alice default " + b"a" * 64 + b" 1700000000 -\n"
+
+
 class CheckerOfDisks(E2E):
     """A data directory made by hand with the tables of the ledger, then broken."""
+
+    ROWS = {
+        "files": [
+            {"id": "file-1aa", "purpose": "batch"},
+            {"id": "file-2aa", "purpose": "batch_output"}],
+        "batches": [
+            {"id": "batch_1", "status": "completed", "input_file": "file-1aa",
+             "output_file": "file-2aa", "total": 1, "completed": 1, "created_at": 1,
+             "in_progress_at": 2, "finalizing_at": 3, "completed_at": 4, "expires_at": 9},
+            {"id": "batch_2", "status": "in_progress", "input_file": "file-1aa", "total": 3,
+             "created_at": 1, "in_progress_at": 2, "expires_at": 9, "priority": 5, "paused": 1,
+             "idempotency_key": "k"}],
+        "uploads": [{"id": "upload_1", "status": "pending", "ended_at": None},
+                    {"id": "upload_2", "status": "cancelled", "ended_at": 5}],
+        "parts": [{"id": "part_1aa", "upload": "upload_1", "done": 0},
+                  {"id": "part_2aa", "upload": "upload_1", "done": 0},
+                  {"id": "part_3aa", "upload": "upload_2", "done": 1}],
+        "outbox": [{"event": "evt_1", "batch": "batch_1", "type": "batch.completed",
+                    "destination": name, "settled_at": 5, "delivered": name == "a", "tries": 1,
+                    "status": 200 if name == "a" else 500} for name in "ab"],
+    }
+    COLUMNS = {
+        "files": {"project": "p", "bytes": 6, "deleted_at": None},
+        "batches": {"project": "p", "input_missing": 0, "completed": 0, "failed": 0,
+                    "output_file": None, "error_file": None, "priority": 0, "paused": 0,
+                    "completion_window": "24h", "idempotency_key": None,
+                    **dict.fromkeys(checker.STAMPS)},
+        "uploads": {"project": "p", "file": None},
+        "parts": {"project": "p", "bytes": 6},
+        "outbox": {"project": "p", "error": None},
+    }
 
     def directory(self):
         path = os.path.join(self.dir, "data")
         for folder in ("files/aa", "tmp", "spool"):
             os.makedirs(os.path.join(path, folder), exist_ok=True)
-        data = b"hello\n"
-        with open(os.path.join(path, "files/aa/file-1aa"), "wb") as f:
-            f.write(data)
+        digest = hashlib.sha256(b"hello\n").digest()
         db = sqlite3.connect(os.path.join(path, "ledger.db"))
-        db.executescript("CREATE TABLE files (id, bytes, sha256, deleted_at);"
-                         "CREATE TABLE batches (id, status);"
-                         "CREATE TABLE uploads (id, status, file);"
-                         "CREATE TABLE parts (id, bytes, sha256, done);"
-                         "INSERT INTO batches VALUES ('batch_1', 'completed');"
-                         "INSERT INTO batches VALUES ('batch_2', 'in_progress');")
-        db.execute("INSERT INTO files VALUES ('file-1aa', 6, ?, NULL)",
-                   (hashlib.sha256(data).digest(),))
-        db.execute("INSERT INTO uploads VALUES ('upload_1', 'pending', NULL)")
-        for part, done in (("part_1aa", 0), ("part_2aa", 0), ("part_3aa", 1)):
-            db.execute("INSERT INTO parts VALUES (?, 6, ?, ?)",
-                       (part, hashlib.sha256(data).digest(), done))
-            if not done:
-                shutil.copy(os.path.join(path, "files/aa/file-1aa"),
-                            os.path.join(path, "files/aa", part))
+        for table, rows in self.ROWS.items():
+            hashed = {"sha256": digest} if table in ("files", "parts") else {}
+            rows = [{**self.COLUMNS[table], **hashed, **row} for row in rows]
+            names = sorted(rows[0])
+            db.execute(f"CREATE TABLE {table} ({', '.join(names)})")
+            for row in rows:
+                db.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(names))})",
+                           [row[x] for x in names])
+                if hashed and not row.get("done"):
+                    self.put(path, "files/aa/" + row["id"], b"hello\n")
         db.commit()
         db.close()
+        self.put(path, "keys", KEYS + b"end 1 %08x\n" % checker.crc32c(KEYS))
         return path
 
     def change(self, path, sql):
@@ -227,37 +303,86 @@ class CheckerOfDisks(E2E):
         db.commit()
         db.close()
 
-    def put(self, path, name):
+    def put(self, path, name, data=b"HELLO\n"):
         os.makedirs(os.path.dirname(os.path.join(path, name)), exist_ok=True)
         with open(os.path.join(path, name), "wb") as f:
-            f.write(b"HELLO\n")
+            f.write(data)
 
     def test_a_sound_directory_passes(self):
         path = self.directory()
         self.put(path, "spool/batch_2.000001.log")
-        checker.check_data_dir(path)
+        watch = checker.Watch()
+        watch.hooks = ["a", "b"]
+        watch.asked["batch_2"] = {"priority": 5, "paused": True, "reused": 0}
+        watch.names["k"] = "batch_2"
+        watch.parts["part_1aa"] = "upload_1"
+        watch.uploads["upload_2"] = {"status": "cancelled"}
+        checker.check_data_dir(path, watch)
+
+    def test_crc32c_is_that_of_castagnoli(self):
+        self.assertEqual(checker.crc32c(b"123456789"), 0xe3069283)  # RFC 3720 B.4's polynomial
 
     def test_every_break_is_caught(self):
+        def sql(text):
+            return lambda path: self.change(path, text)
+
+        def put(name, data=b"HELLO\n"):
+            return lambda path: self.put(path, name, data)
+
+        def gone(name):
+            return lambda path: os.unlink(os.path.join(path, name))
         breaks = [
-            ("I9", lambda p: os.unlink(os.path.join(p, "files/aa/file-1aa"))),
-            ("I4", lambda p: self.put(p, "files/aa/file-1aa")),
-            ("I4", lambda p: self.change(p, "UPDATE files SET bytes = 7")),
-            ("I9", lambda p: self.put(p, "files/bb/file-2bb")),
-            ("I9", lambda p: self.put(p, "tmp/half")),
-            ("I9", lambda p: self.put(p, "spool/batch_1.000001.log")),
-            ("I9", lambda p: self.put(p, "spool/batch_3.idx")),
-            ("I9", lambda p: os.unlink(os.path.join(p, "files/aa/part_2aa"))),
-            ("I4", lambda p: self.put(p, "files/aa/part_1aa")),
-            ("I9", lambda p: self.put(p, "files/aa/part_4aa")),
-            ("I9", lambda p: self.change(p, "UPDATE uploads SET status = 'completed'")),
-            ("I9", lambda p: self.change(p, "UPDATE uploads SET file = 'file-1aa'")),
+            ("I9", gone("files/aa/file-1aa")),
+            ("I4", put("files/aa/file-1aa")),
+            ("I4", sql("UPDATE files SET bytes = 7")),
+            ("I9", put("files/bb/file-2bb")),
+            ("I9", put("tmp/half")),
+            ("I9", put("spool/batch_1.000001.log")),
+            ("I9", put("spool/batch_3.idx")),
+            ("I9", gone("files/aa/part_2aa")),
+            ("I4", put("files/aa/part_1aa")),
+            ("I9", put("files/aa/part_4aa")),
+            ("I9", sql("UPDATE uploads SET status = 'completed', ended_at = 5")),
+            ("I9", sql("UPDATE uploads SET file = 'file-1aa' WHERE id = 'upload_1'")),
+            ("I6", sql("UPDATE uploads SET status = 'lost'")),
+            ("I6", sql("UPDATE uploads SET ended_at = 5 WHERE id = 'upload_1'")),
+            ("I13", sql("UPDATE uploads SET project = 'q' WHERE id = 'upload_1'")),
+            ("I13", sql("UPDATE uploads SET status = 'completed', ended_at = 5, project = 'q', "
+                        "file = 'file-1aa' WHERE id = 'upload_2'")),
+            ("I9", sql("DELETE FROM uploads WHERE id = 'upload_1'")),
+            ("I9", sql("UPDATE parts SET done = 1 WHERE id = 'part_1aa'")),
+            ("I9", sql("UPDATE parts SET upload = 'upload_2' WHERE id = 'part_1aa'")),
+            ("I6", sql("UPDATE batches SET status = 'lost'")),
+            ("I6", sql("UPDATE batches SET completed_at = NULL WHERE id = 'batch_1'")),
+            ("I6", sql("UPDATE batches SET completed_at = 2 WHERE id = 'batch_1'")),
+            ("I6", sql("UPDATE batches SET error_file = 'file-2aa' WHERE id = 'batch_2'")),
+            ("I2", sql("UPDATE batches SET total = 2 WHERE id = 'batch_1'")),
+            ("I2", sql("UPDATE batches SET total = 2, completed = 2 WHERE id = 'batch_1'")),
+            ("I2", sql("UPDATE batches SET error_file = 'file-1aa' WHERE id = 'batch_1'")),
+            ("I13", sql("UPDATE batches SET project = 'q' WHERE id = 'batch_2'")),
+            ("I9", sql("UPDATE batches SET output_file = NULL WHERE id = 'batch_1'")),
+            ("I9", sql("UPDATE batches SET status = 'completed', finalizing_at = 3, total = 1, "
+                       "completed_at = 4, output_file = 'file-2aa', completed = 1 "
+                       "WHERE id = 'batch_2'")),
+            ("I16", sql("UPDATE outbox SET type = 'batch.failed'")),
+            ("I16", sql("UPDATE outbox SET batch = 'batch_2', type = 'batch.in_progress'")),
+            ("I13", sql("UPDATE outbox SET project = 'q'")),
+            ("I16", sql("UPDATE outbox SET event = 'evt_2' WHERE destination = 'b'")),
+            ("I16", sql("UPDATE outbox SET destination = 'a'")),
+            ("I16", sql("UPDATE outbox SET settled_at = NULL")),
+            ("I16", sql("UPDATE outbox SET tries = 0")),
+            ("I16", sql("UPDATE outbox SET status = 0 WHERE destination = 'b'")),
+            ("I8", put("keys", KEYS)),
+            ("I8", put("keys", KEYS.replace(b"alice", b"malice") + b"end 1 89abcdef\n")),
+            ("I8", put("keys", b"")),
         ]
-        for invariant, broken in breaks:
+        for i, (invariant, broken) in enumerate(breaks):
             path = self.directory()
             broken(path)
-            with self.subTest(invariant), self.assertRaises(checker.Broken) as got:
+            with self.subTest(i), self.assertRaises(checker.Broken) as got:
                 checker.check_data_dir(path)
-            self.assertTrue(str(got.exception).startswith(invariant), got.exception)
+            with self.subTest(i):
+                self.assertTrue(str(got.exception).startswith(invariant + ":"), got.exception)
             shutil.rmtree(path)
 
     def test_promises_that_the_ledger_breaks(self):
@@ -265,8 +390,31 @@ class CheckerOfDisks(E2E):
         for broken in (lambda w: w.uploaded({"id": "file-9", "bytes": 1}, b"x"),
                        lambda w: w.deleted("file-1aa"),
                        lambda w: w.batches.update(batch_9={"status": "completed"}),
-                       lambda w: w.batches.update(batch_2={"status": "completed"})):
+                       lambda w: w.batches.update(batch_2={"status": "completed"}),
+                       lambda w: w.asked.update(batch_2={"priority": 5, "paused": False}),
+                       lambda w: w.asked.update(batch_2={"priority": 4, "paused": True}),
+                       lambda w: w.names.update(k="batch_1"),
+                       lambda w: w.names.update(k="batch_9"),
+                       lambda w: w.parts.update(part_9="upload_1"),
+                       lambda w: w.parts.update(part_9="upload_9"),
+                       lambda w: w.uploads.update(upload_9={"status": "pending"}),
+                       lambda w: w.uploads.update(upload_2={"status": "completed"}),
+                       lambda w: setattr(w, "hooks", ["a"]),
+                       lambda w: setattr(w, "hooks", ["a", "b", "c"])):
             watch = checker.Watch()
             broken(watch)
             with self.assertRaises(checker.Broken):
                 checker.check_data_dir(path, watch)
+
+    def test_what_a_refused_request_left_shows(self):
+        before = checker.state_of(self.directory())
+        shutil.rmtree(os.path.join(self.dir, "data"))
+        for broken in (lambda p: self.change(p, "DELETE FROM uploads"),
+                       lambda p: self.change(p, "UPDATE parts SET id = 'part_9'"),
+                       lambda p: self.change(p, "UPDATE batches SET priority = 1"),
+                       lambda p: self.change(p, "DELETE FROM outbox"),
+                       lambda p: self.put(p, "tmp/half"), lambda p: self.put(p, "keys")):
+            path = self.directory()
+            broken(path)
+            self.assertNotEqual(checker.state_of(path), before)
+            shutil.rmtree(path)
