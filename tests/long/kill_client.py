@@ -205,7 +205,9 @@ class Client:
         self.end_of_some("cancel", "/cancel", ("cancelling", "cancelled"))
 
     def pause(self):
-        self.end_of_some("pause", "/pause", ("validating", "in_progress"))
+        # The answer is the batch as it is by then.
+        self.end_of_some("pause", "/pause",
+                         ("validating", "in_progress", "finalizing", "completed"))
 
     def end_of_some(self, what, path, then):
         """A call that a batch may have outrun: then it is 409."""
