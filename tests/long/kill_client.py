@@ -59,7 +59,7 @@ class Client:
         self.keys = 0
         self.doing = "nothing"
         self.trap = (None, None)
-        self.timer = None
+        self.timers = []
         self.sprung = None  # what the server was killed in
 
     # The kill
@@ -68,9 +68,13 @@ class Client:
         """Kills at the latest after so many seconds, or as the trap has it: (when, what) with when
         one of begin, acked, saw."""
         self.trap, self.sprung = trap, None
-        self.timer = threading.Timer(seconds, self.kill)
-        self.timer.daemon = True
-        self.timer.start()
+        self.later(seconds)
+
+    def later(self, seconds):
+        timer = threading.Timer(seconds, self.kill)
+        timer.daemon = True
+        timer.start()
+        self.timers.append(timer)
 
     def kill(self):
         if self.sprung is None:
@@ -81,15 +85,17 @@ class Client:
             pass
 
     def disarm(self):
-        self.timer.cancel()
-        self.timer.join()
+        """From here on nothing kills, whatever becomes of a life that was armed."""
+        self.trap = (None, None)
+        while self.timers:
+            timer = self.timers.pop()
+            timer.cancel()
+            timer.join()
 
     def begin(self, what):
         self.doing = what
         if self.trap == ("begin", what):
-            later = threading.Timer(self.rng.choice((0.0, 0.0005, 0.002, 0.006)), self.kill)
-            later.daemon = True
-            later.start()
+            self.later(self.rng.choice((0.0, 0.0005, 0.002, 0.006)))
 
     def acked(self, what):
         self.doing = "after " + what
@@ -320,7 +326,6 @@ class Client:
 
     def drain(self, timeout):
         """No more kills: everything that was begun comes to its end."""
-        self.trap = (None, None)
         while self.asked:
             self.create_again()
         while self.upload:
