@@ -4,8 +4,8 @@
  * memory and under a server that is no more patient than it has to be (fake_http.h).
  *
  * The input: a byte that says which server it is (bits 0-1), what goes wrong (bits 2-4),
- * whether a running batch ends while its results are followed (bit 5) and whether files
- * have descriptors (bit 6); all that against '0'.  A byte that seeds the cuts of bodies.
+ * whether a running batch ends while its results are followed (bit 5), whether files have
+ * descriptors (bit 6) and whether the engine counts (bit 7); all that against '0'.  A byte that seeds the cuts of bodies.
  * Then requests with a line "%%" between them.
  *
  * Whatever is asked: every answer is right for its status, a refused request and one that
@@ -46,7 +46,7 @@ static char key_text[KEY_TEXT_CAP]; /* of the project "default" */
 
 struct setting_of_run {
     unsigned server, fault;
-    bool ends;
+    bool ends, deletes; /* some file may be gone */
     uint32_t cuts;
 };
 
@@ -55,7 +55,7 @@ struct setting_of_run {
 static void small_quota(void *ctx, const struct id *project, struct api_quota *ret)
 {
     (void)ctx, (void)project;
-    *ret = (struct api_quota){.bytes = 4096, .files = 6, .batches = 4, .lines = 20};
+    *ret = (struct api_quota){.bytes = 4096, .files = 8, .batches = 5, .lines = 20};
 }
 
 static struct keyring *make_keys(void)
@@ -133,6 +133,11 @@ static void break_something(unsigned fault)
     }
 }
 
+static bool has(struct str s, const char *needle)
+{
+    return s.n && memmem(s.p, s.n, needle, strlen(needle));
+}
+
 /* --- Streams ------------------------------------------------------------------------- */
 
 static void check_line(struct str line)
@@ -143,35 +148,53 @@ static void check_line(struct str line)
     CHECK(top.type == JSON_OBJECT);
 }
 
-/* Every line of results is one JSON object; events come in the standard's form. */
-static void check_stream(const struct fake_answer *a, bool whole)
+/* One JSON object a line, and no line of the input twice. */
+static void check_result(struct str line, unsigned *seen)
+{
+    static const char ids[] = "abc";
+    static const struct json_want wants[] = {{"custom_id", -1}};
+    struct json_val v[1];
+
+    check_line(line);
+    CHECK(json_read(line, NULL, wants, 1, v, NULL, NULL) == RC_OK && v[0].raw.n == 3);
+    for (unsigned i = 0; i < 3; i++) {
+        if (v[0].raw.p[1] != ids[i])
+            continue;
+        CHECK(!(*seen >> i & 1));
+        *seen |= 1u << i;
+    }
+}
+
+static void check_event(struct str line)
+{
+    if (str_starts(line, STR("data: ")))
+        check_line((struct str){line.p + 6, line.n - 6});
+    else
+        CHECK(line.n == 0 || line.p[0] == ':' || str_starts(line, STR("id: ")) ||
+              str_is(line, "event: batch"));
+}
+
+/* whole: it came to its end.  ret_seen: the lines that results told, a bit each. */
+static void check_stream(const struct fake_answer *a, bool whole, unsigned *ret_seen)
 {
     struct str rest = buf_peek(&a->body);
     bool events = str_is(str_of(a->type), "text/event-stream");
 
     CHECK(!whole || rest.n == 0 || rest.p[rest.n - 1] == '\n');
-    while (rest.n) {
-        bool ended = memchr(rest.p, '\n', rest.n) != NULL;
+    while (rest.n && memchr(rest.p, '\n', rest.n)) { /* the last may be broken off */
         struct str line = str_cut(&rest, '\n');
 
-        if (!ended)
-            return; /* it was broken off */
-        if (!events)
-            check_line(line);
-        else if (str_starts(line, STR("data: ")))
-            check_line((struct str){line.p + 6, line.n - 6});
+        if (events)
+            check_event(line);
         else
-            CHECK(line.n == 0 || line.p[0] == ':' || str_starts(line, STR("id: ")) ||
-                  str_is(line, "event: batch"));
+            check_result(line, ret_seen);
     }
 }
 
 static void end_live(void)
 {
-    struct err e;
     struct batch *b = mem_batch_find(world, NULL, world_live.z);
 
-    (void)e;
     if (!b || batch_terminal(b->status))
         return;
     world_end(b);
@@ -179,9 +202,27 @@ static void end_live(void)
     world_engine.changes++;
 }
 
+/* said: how it ended; HTTP_WAIT: it was stopped. */
+static void check_end(const struct fake_answer *a, const struct setting_of_run *run,
+                      struct str request, enum http_more said)
+{
+    unsigned seen = 0;
+
+    check_stream(a, said == HTTP_END, &seen);
+    if (!str_is(str_of(a->type), "application/x-ndjson") || has(request, "after"))
+        return;
+    /* Who followed to the end has every line; and it is broken off for a reason only. */
+    if (said == HTTP_END && has(request, "/batch_live/results?follow=1"))
+        CHECK(seen == 7);
+    if (said == HTTP_BREAK && (has(request, "/batch_live/results?follow=1 ") ||
+                               has(request, "/batch_done/results ")))
+        CHECK(run->fault != ALL_WELL || run->deletes);
+}
+
 /* As the server does: what it pulls is sent, and when there is nothing to say it waits.
  * After a while it stops. */
-static void pull_all(struct fake_answer *a, bool ends)
+static void pull_all(struct fake_answer *a, const struct setting_of_run *run,
+                     struct str request)
 {
     unsigned waits = 0, after_stop = 0;
     enum http_more said = HTTP_MORE;
@@ -204,10 +245,11 @@ static void pull_all(struct fake_answer *a, bool ends)
             break;                       /* cut off */
         CHECK(again > clock_mono() - 1); /* or it would turn without end */
         quiet_now += again > clock_mono() ? again - clock_mono() : 0;
-        if (++waits == 3 && ends)
+        world_engine.live.counts.completed++;
+        if (++waits == 3 && run->ends)
             end_live();
     }
-    check_stream(a, said == HTTP_END);
+    check_end(a, run, request, waits > 24 ? HTTP_WAIT : said);
 }
 
 /* --- One answer ---------------------------------------------------------------------- */
@@ -282,11 +324,6 @@ static void check_answer(const struct setting_of_run *run, const struct fake_ans
 
 /* --- One request --------------------------------------------------------------------- */
 
-static bool has(struct str s, const char *needle)
-{
-    return s.n && memmem(s.p, s.n, needle, strlen(needle));
-}
-
 static bool only_reads(struct str request)
 {
     return str_starts(request, STR("GET ")) || str_starts(request, STR("HEAD "));
@@ -307,12 +344,12 @@ static bool ask(const struct setting_of_run *run, struct str request)
         (a.status >= 400 && !(run->fault == RECOVERY && a.status == 503)))
         CHECK(world_sum() == before);
     if (a.pull)
-        pull_all(&a, run->ends);
+        pull_all(&a, run, request);
     if (run->server == WITH_KEYS && !has(request, key_text) &&
         !has(request, WORLD_SECRET))
         CHECK(!has(buf_peek(&a.body), WORLD_SECRET));
     fake_done(&a);
-    world_check(run->fault != ALL_WELL);
+    world_check(run->fault == DISK_DEAD);
     return open;
 }
 
@@ -359,9 +396,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     quiet_now = 0;
     quiet_ids = 0;
     world_fill();
+    world_engine.has_live = how & 128;
     world->no_fd = how & 64;
     break_something(run.fault);
     rest = (struct str){(const char *)data + 2, n - 2};
+    run.deletes = has(rest, "DELETE");
     for (int i = 0; i < REQUESTS_MAX && rest.n; i++)
         if (!ask(&run, cut(&rest)))
             break;

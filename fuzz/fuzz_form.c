@@ -145,7 +145,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     type = str_cut(&body, '\n');
     m = store_new(data[0]);
     spec = data[0] & 1 ? &part_form : &files_form;
-    most = (uint64_t)1 << (data[0] >> 1 & 7) * 2;
+    most = (uint64_t)1 << (data[0] >> 1 & 7);
     run(m, "file-1", spec, most, type, body, 0, &whole);
     run(m, "file-2", spec, most, type, body, data[1] * 2654435761u + 1, &split);
     if (data[0] & 32 &&

@@ -11,10 +11,10 @@
  * nothing is a 500; nothing follows "Connection: close"; and the server answers the next
  * clients.  Every hundred inputs it is stopped: nothing half-written is left.
  */
-/* reaches: src/http/server.c 24 */
-/* reaches: src/http/request.c 32 */
-/* reaches: src/http/stream.c 20 */
-/* reaches: src/http/head.c 44 */
+/* reaches: src/http/server.c 20 */
+/* reaches: src/http/request.c 28 */
+/* reaches: src/http/stream.c 12 */
+/* reaches: src/http/head.c 40 */
 #include "fuzz/lib/fail.h"
 
 #include "base/clock.h"
@@ -38,7 +38,7 @@ static unsigned on_this_server;
 
 static void start(void)
 {
-    struct api_opts o = {.max_expansion = 20, .max_file_bytes = 4096};
+    struct api_opts o = {.max_expansion = 20, .max_file_bytes = 512};
     struct http_server_opts so = {
         .listen = "127.0.0.1:0", .workers = 2, .idle_seconds = 5};
     struct http_handler h;
