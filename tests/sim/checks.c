@@ -482,7 +482,7 @@ void check_published(struct subject *s, const struct batch_counts *counts,
     CHECK(str_fmt(name, sizeof name, "%s.%06u.log", s->id.z, mark->segment) == RC_OK);
     if (!disk_durable(name, mark->end))
         violated(I2, "batch %u: results are told that are not on disk", s->number);
-    if (s->damaged || s->row.status == BATCH_VALIDATING)
+    if (s->damaged || !s->row.in_progress_at) /* nobody is shown them */
         return;
     s->told = *counts;
     if (counts->completed + counts->failed && chance(1, 3))

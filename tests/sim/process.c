@@ -27,13 +27,21 @@ bool process_up(void)
     return process.engine && !process.booting && !process.stopping && !process.dying;
 }
 
+static void last_word(void *ctx, uint64_t arg)
+{
+    (void)ctx, (void)arg;
+    process.last_words = 0;
+}
+
 void process_is_dying(void)
 {
     process.broken = process.broken ? process.broken : world.now;
     process.dead_told = true;
-    if (!process.dying)
-        process.last_words = chance_below(12);
+    if (process.dying)
+        return;
     process.dying = true;
+    process.last_words = chance_below(12);
+    life_post(chance_time(100, USEC_PER_SEC), last_word, NULL, 0); /* it may be idle */
 }
 
 static void on_dead(void *ctx, const char *why)

@@ -104,9 +104,12 @@ static void post(usec_t after, uint32_t life, event_fn *fn, void *ctx, uint64_t 
     size_t i = n_heap;
 
     if (n_heap == cap_heap) {
+        struct event *more;
+
         cap_heap = cap_heap ? cap_heap * 2 : 256;
-        heap = realloc(heap, cap_heap * sizeof *heap);
-        CHECK(heap);
+        more = realloc(heap, cap_heap * sizeof *heap);
+        CHECK(more);
+        heap = more;
     }
     n_heap++;
     for (; i && before(&e, &heap[(i - 1) / 2]); i = (i - 1) / 2)
