@@ -153,7 +153,7 @@ static void queue_add(struct queue *q, const struct sched_batch_opts *all,
         uint32_t cap = q->handle + 64;
 
         g->by_handle = mem_resize(g->by_handle, cap * sizeof(struct queue *));
-        CHECK(g->by_handle);
+        MEM_CHECK(g->by_handle);
         g->cap_handles = cap;
     }
     g->by_handle[q->handle] = q;

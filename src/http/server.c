@@ -222,9 +222,10 @@ static int check_head(struct http_request *rq, const char *method, const char *v
     if (!head_name_ok(str_of(method)) ||
         (rq->server->check_lines && !head_as_sent(rq, method, version, &all)))
         return 400;
-    *ret_why = "The request's path or query is malformed.";
+    *ret_why = "There is no memory for the request. Try again in a moment.";
     if (rq->target_rc == RC_NOMEM)
         return 503;
+    *ret_why = "The request's path or query is malformed.";
     if (rq->target_rc != RC_OK)
         return 400;
     return head_framing(all.f, all.n, strcmp(version, "HTTP/1.1") == 0, &rq->framing,

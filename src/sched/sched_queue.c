@@ -12,7 +12,7 @@ uint16_t sched_group_add(struct sched *s, unsigned max_inflight)
 {
     CHECK(s->n_groups < UINT16_MAX);
     s->groups = mem_resize(s->groups, (s->n_groups + 1) * sizeof *s->groups);
-    CHECK(s->groups);
+    MEM_CHECK(s->groups);
     s->groups[s->n_groups] = (struct group){.max = max_inflight};
     return (uint16_t)s->n_groups++;
 }
@@ -34,7 +34,7 @@ static struct lane *lane_take(struct sched *s, const struct sched_set *set,
         }
     }
     s->lanes = mem_resize(s->lanes, (s->n_lanes + 1) * sizeof *s->lanes);
-    CHECK(s->lanes);
+    MEM_CHECK(s->lanes);
     l = s->lanes[s->n_lanes++] = mem_new(struct lane);
     l->set = *set;
     l->group = group;
@@ -200,7 +200,7 @@ static uint32_t free_handle(struct sched *s)
         if (!s->batches[i]->used)
             return i;
     s->batches = mem_resize(s->batches, (s->n_batches + 1) * sizeof *s->batches);
-    CHECK(s->batches);
+    MEM_CHECK(s->batches);
     s->batches[s->n_batches] = mem_new(struct batch_queue);
     return s->n_batches++;
 }

@@ -13,7 +13,7 @@ static uint32_t retry_new(struct sched *s, const struct retry *r)
         uint32_t n = s->n_retries ? s->n_retries * 2 : 64;
 
         s->retries = mem_resize(s->retries, n * sizeof *s->retries);
-        CHECK(s->retries);
+        MEM_CHECK(s->retries);
         for (uint32_t k = n; k-- > s->n_retries;) {
             s->retries[k].next = s->free_retry;
             s->free_retry = k;
