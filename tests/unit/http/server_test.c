@@ -580,7 +580,7 @@ TEST(a_large_answer_comes_whole)
     app_done(&app);
 }
 
-TEST(an_answer_that_did_not_fit_its_buffer_becomes_a_500)
+TEST(an_answer_that_could_not_be_made_becomes_a_503)
 {
     const char *got;
     int fd;
@@ -589,8 +589,8 @@ TEST(an_answer_that_did_not_fit_its_buffer_becomes_a_500)
     fd = dial(&app);
     OK(say(fd, GET("/fails")));
     got = hear(fd);
-    EQ_INT(status_of(got), 500);
-    OK(has(got, "\"status\":500"));
+    EQ_INT(status_of(got), 503);
+    OK(has(got, "\"status\":503"));
     OK(has(got, "\r\nConnection: close\r\n"));
     close(fd);
     app_done(&app);
