@@ -36,8 +36,8 @@ void call_reply(struct call *c, int status, const char *content_type, struct buf
     if (buf_failed(body) != RC_OK) {
         enum rc rc = buf_failed(body);
 
-        buf_done(body);
         IGNORE(err_set(&e, rc, "an answer of over %zu bytes", body->n)); /* says rc */
+        buf_done(body);
         call_fail_rc(c, rc, &e);
         return;
     }
