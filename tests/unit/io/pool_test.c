@@ -205,7 +205,7 @@ TEST(a_pool_whose_threads_cannot_all_start_is_refused)
     struct err e;
 
     threads_left = 2;
-    EQ_RC(pool_new("big", 5, &p, &e), RC_IO);
+    EQ_RC(pool_new("big", 5, &p, &e), RC_NOMEM);
     EQ_Z(e.text, "cannot start 5 threads of pool big: Resource temporarily unavailable");
     OK(!p);
 }
