@@ -77,8 +77,9 @@ class Exhausted(E2E):
         self.assertTrue(daemon.proc.alive())
         for s in crowd:
             s.close()
+        # A head may take its 10 s, also one whose client has left unseen.
         until("it answers again", lambda: self.tried(
-            daemon.api.call, "GET", "/healthz", timeout=2))
+            daemon.api.call, "GET", "/healthz", timeout=2), timeout=30)
         resource.prlimit(daemon.proc.pid, resource.RLIMIT_NOFILE, before)
         data = chat_lines(50)
         self.finished(daemon, daemon.api.submit(data), data, sim)
