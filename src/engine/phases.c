@@ -196,8 +196,9 @@ static void enter_run(struct live *l, usec_t now)
 
     take_wishes(l);
     o.priority = l->rec.priority;
-    o.paused = l->rec.paused;
-    o.hold = l->rec.hold;
+    /* Of one that was finalizing, a damaged log lost lines: nobody could release them. */
+    o.paused = l->rec.paused && l->rec.status == BATCH_IN_PROGRESS;
+    o.hold = l->rec.status == BATCH_IN_PROGRESS ? l->rec.hold : 0;
     o.deadline = deadline_of(l, now);
     o.group = group_of(l->engine, &l->rec.project);
     l->phase = LIVE_RUN;

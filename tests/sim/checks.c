@@ -418,7 +418,8 @@ void check_send(struct subject *s, unsigned item, const struct http_call *c)
     if (!may_send(s))
         violated(P1, "batch %u is %s, and its line %u is sent", s->number,
                  batch_status_name(b->status), item);
-    if (edits_known(s) && (b->paused || (b->hold && item >= b->hold)))
+    if (b->status == BATCH_IN_PROGRESS && edits_known(s) &&
+        (b->paused || (b->hold && item >= b->hold)))
         violated(P1, "batch %u: line %u is sent; paused %d, hold %u", s->number, item,
                  b->paused, b->hold);
     if (edits_known(s) && !s->jumped && clock_due_sec() >= b->expires_at)

@@ -9,7 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-enum { FILES = 64, NAMES = 64, FDS = 64, DIRTY = 32, OPS = 256, NAME = 96 };
+enum { FILES = 512, NAMES = 512, FDS = 64, DIRTY = 32, OPS = 1024, NAME = 96 };
 
 struct extent {
     uint64_t off, n;
