@@ -325,7 +325,9 @@ TEST(an_answer_that_comes_while_nobody_asks_ends_its_connection)
         EQ_INT(c.fate, HTTP_ANSWERED);
         EQ_STR(buf_peek(&c.answer), STR("ok"));
         EQ_INT(count_of(&w.server, &w.server.accepted), i);
+        pthread_mutex_lock(&w.server.lock);
         OK(say(w.server.peer_fd[i - 1], STRAY, sizeof STRAY - 1));
+        pthread_mutex_unlock(&w.server.lock);
         if (i % 2) /* the client may or may not see it before it is told to call */
             loop_turn(w.loop, 20 * MS);
     }
