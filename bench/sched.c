@@ -40,10 +40,12 @@ static void measure(const struct shape *sh)
     struct sched *s = sched_new(&(struct sched_opts){.seed = 1, .max_attempts = 1000});
     unsigned n = 0, done = 0, at = 0;
     usec_t now = 0;
+    struct sched_outcome o = {.retry_after = -1};
     double begun;
 
     for (unsigned i = 0; i < sh->upstreams; i++)
-        sched_upstream_add(s, sh->window);
+        sched_upstream_add(
+            s, &(struct sched_upstream_opts){.window = sh->window, .start = sh->window});
     for (unsigned i = 0; i < sh->batches; i++)
         sched_batch_add(
             s,
@@ -60,10 +62,8 @@ static void measure(const struct shape *sh)
             t = flight[at];
             flight[at] = flight[--n];
             done++;
-            IGNORE(sched_done(s, &t,
-                              sh->fails && done % sh->fails == 0 ? OUTCOME_CAPACITY
-                                                                 : OUTCOME_DONE,
-                              -1, now));
+            o.cls = sh->fails && done % sh->fails == 0 ? OUTCOME_CAPACITY : OUTCOME_DONE;
+            IGNORE(sched_done(s, &t, &o, now));
         }
         IGNORE(sched_next_wake(s, now));
         now += 100;

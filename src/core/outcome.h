@@ -21,7 +21,8 @@
     X(HOST, "host")           /* no connection: nothing was sent */                      \
     X(BROKEN, "broken")     /* reset, garbled or not JSON after the request was sent */  \
     X(STALLED, "stalled")   /* no answer in time */                                      \
-    X(OVERSIZE, "oversize") /* the answer is over the cap; final */
+    X(OVERSIZE, "oversize") /* the answer is over the cap; final */                      \
+    X(DENIED, "denied")     /* 401 and the like: whoever asks, not the line, is refused */
 
 enum outcome_class {
 #define X(name, text) OUTCOME_##name,

@@ -302,7 +302,7 @@ static void write_result(struct engine *g, const struct slot *s, const struct ou
 static bool keeps(const struct slot *s, enum outcome_class cls)
 {
     return s->live->phase == LIVE_RUN || cls == OUTCOME_DONE || cls == OUTCOME_REFUSED ||
-           cls == OUTCOME_OVERSIZE;
+           cls == OUTCOME_OVERSIZE || cls == OUTCOME_DENIED;
 }
 
 static void give_up(struct slot *s, usec_t now)
@@ -320,12 +320,21 @@ static void settle(struct slot *s, const struct outcome *o, usec_t now)
     struct live *l = s->live;
     struct engine *g = l->engine;
     usec_t retry_after = c->retry_after_ms >= 0 ? c->retry_after_ms * USEC_PER_MS : -1;
+    struct sched_outcome so;
+    enum sched_verdict verdict;
 
     atomic_fetch_add_explicit(&g->stats.calls[o->cls], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&g->stats.answer_bytes, c->answer.n, memory_order_relaxed);
-    if (sched_done(g->sched, &s->ticket, o->cls, retry_after, now) == SCHED_RETRY)
+    so = (struct sched_outcome){.cls = o->cls,
+                                .retry_after = retry_after,
+                                .has_usage = o->has_usage,
+                                .prompt = (uint32_t)o->usage.input,
+                                .cached = (uint32_t)o->usage.cached,
+                                .output = (uint32_t)o->usage.output};
+    verdict = sched_done(g->sched, &s->ticket, &so, now);
+    if (verdict == SCHED_RETRY)
         atomic_fetch_add_explicit(&g->stats.retries, 1, memory_order_relaxed);
-    else if (keeps(s, o->cls))
+    else if (verdict == SCHED_FINAL && keeps(s, o->cls))
         write_result(g, s, o, now);
     slot_give(g, s);
     live_touch(l);

@@ -242,7 +242,8 @@ static enum rc add_upstreams(struct engine *g, const struct engine_upstream *ups
     g->sched = sched_new(&so);
     for (size_t i = 0; i < g->o.n_upstreams; i++) {
         unsigned window = ups[i].max_inflight ? ups[i].max_inflight : g->o.max_inflight;
-        uint16_t number = sched_upstream_add(g->sched, window);
+        uint16_t number = sched_upstream_add(
+            g->sched, &(struct sched_upstream_opts){.window = window, .start = window});
         enum rc rc = upstream_new(g->client, &ups[i], number, &ears, &g->ups[number], e);
 
         if (rc != RC_OK)

@@ -148,15 +148,15 @@ static void enter_close(struct live *l, usec_t now)
     live_touch(l);
 }
 
-/* A project without a limit needs no group of its own. */
+/* Each project has a group of its own: what one is served is weighed against the others. */
 static uint16_t group_of(struct engine *g, const struct id *project)
 {
     unsigned max = projects_get(g->projects, project)->max_inflight;
     uintptr_t group = (uintptr_t)map_get(g->groups, id_str(project));
 
-    if (max == 0 || group)
+    if (group)
         return (uint16_t)group;
-    group = sched_group_add(g->sched, max);
+    group = sched_group_add(g->sched, max, 1);
     map_put(g->groups, id_str(project), (void *)group);
     return (uint16_t)group;
 }

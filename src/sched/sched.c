@@ -23,7 +23,7 @@ struct sched *sched_new(const struct sched_opts *o)
     s->rng = o->seed * 0x9e3779b97f4a7c15u + 1;
     s->free_retry = NO_RETRY;
     list_init(&s->parked);
-    sched_group_add(s, 0);
+    sched_group_add(s, 0, 1);
     return s;
 }
 
@@ -242,9 +242,11 @@ static void landed(struct sched *s, struct batch_queue *q, const struct sched_ti
  * answered.
  */
 enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
-                              enum outcome_class cls, usec_t retry_after, usec_t now)
+                              const struct sched_outcome *o, usec_t now)
 {
     struct batch_queue *q = queue_of(s, t->batch);
+    enum outcome_class cls = o->cls;
+    usec_t retry_after = o->retry_after;
     unsigned attempts = t->attempt;
     usec_t wait = 0;
     bool counts;

@@ -38,6 +38,7 @@ struct retries { /* first in, first out */
 };
 
 struct upstream {
+    struct sched_upstream_opts o;
     enum sched_up_state state;
     unsigned max_window, inflight;
     double window;      /* fractional; the effective one is its whole part */
@@ -56,6 +57,7 @@ struct upstream {
 
 struct group {
     unsigned max, inflight; /* in flight: with the lines that upstreams are drained for */
+    double weight;
 };
 
 /* The batches of one group with one set of upstreams: they can go or not go together, so

@@ -8,12 +8,13 @@ static const struct sched_set every_upstream = {
     {~(uint64_t)0, ~(uint64_t)0, ~(uint64_t)0, ~(uint64_t)0}};
 _Static_assert(SET_WORDS == 4, "every_upstream has all its words");
 
-uint16_t sched_group_add(struct sched *s, unsigned max_inflight)
+uint16_t sched_group_add(struct sched *s, unsigned max_inflight, double weight)
 {
     CHECK(s->n_groups < UINT16_MAX);
     s->groups = mem_resize(s->groups, (s->n_groups + 1) * sizeof *s->groups);
     MEM_CHECK(s->groups);
-    s->groups[s->n_groups] = (struct group){.max = max_inflight};
+    s->groups[s->n_groups] =
+        (struct group){.max = max_inflight, .weight = weight > 0 ? weight : 1};
     return (uint16_t)s->n_groups++;
 }
 

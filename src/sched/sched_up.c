@@ -4,13 +4,16 @@
 /* A pause that rejects without Retry-After bring about, doubled each time in a row. */
 #define REJECT_PAUSE (50 * USEC_PER_MS)
 
-uint16_t sched_upstream_add(struct sched *s, unsigned window)
+uint16_t sched_upstream_add(struct sched *s, const struct sched_upstream_opts *o)
 {
     struct upstream *u = &s->ups[s->n_ups];
 
-    CHECK(s->n_ups < LIMIT_UPSTREAMS && window > 0);
-    u->max_window = window;
-    u->window = window;
+    CHECK(s->n_ups < LIMIT_UPSTREAMS && o->window > 0);
+    u->o = *o;
+    u->max_window = o->window;
+    u->window = o->start ? o->start : SCHED_START;
+    if (o->fixed || u->window > o->window)
+        u->window = o->window;
     u->reserved = NO_RETRY;
     up_refresh(s, (uint16_t)s->n_ups);
     return (uint16_t)s->n_ups++;
@@ -196,7 +199,8 @@ void sched_probe_done(struct sched *s, uint16_t up, bool healthy, usec_t now)
 
 bool outcome_final(enum outcome_class cls)
 {
-    return cls == OUTCOME_DONE || cls == OUTCOME_REFUSED || cls == OUTCOME_OVERSIZE;
+    return cls == OUTCOME_DONE || cls == OUTCOME_REFUSED || cls == OUTCOME_OVERSIZE ||
+           cls == OUTCOME_DENIED;
 }
 
 bool up_learn(struct sched *s, const struct sched_ticket *t, enum outcome_class cls,

@@ -11,6 +11,7 @@
  */
 #include "base/mem.h"
 #include "sched/sched.h"
+#include "tests/lib/sched.h"
 #include "tests/lib/t.h"
 
 #include <stdlib.h>
@@ -205,7 +206,7 @@ static void land(struct model *m)
         b->left -= !b->open;
         return;
     }
-    if (sched_done(m->s, &t, cls, after, m->now) == SCHED_RETRY) {
+    if (back(m->s, &t, cls, after, m->now) == SCHED_RETRY) {
         OK(b->open && cls != OUTCOME_DONE && cls != OUTCOME_REFUSED);
         b->state[t.item] = AGAIN;
         return;
@@ -351,11 +352,11 @@ static void walk(uint64_t seed, unsigned steps, unsigned *ended, unsigned *alone
 
     for (unsigned i = 0; i < UPS; i++) {
         m.window[i] = 1 + pick(&m, SLOTS);
-        sched_upstream_add(m.s, m.window[i]);
+        up_add(m.s, m.window[i]);
     }
     for (uint16_t i = 1; i < GROUPS; i++) {
         m.limit[i] = pick(&m, 2) ? 1 + pick(&m, 20) : 0;
-        EQ_INT(sched_group_add(m.s, m.limit[i]), i);
+        EQ_INT(sched_group_add(m.s, m.limit[i], 1), i);
     }
     for (unsigned i = 0; i < steps; i++) {
         usec_t wake;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Who may go and who goes first: priorities, pauses, holds, groups, sets of upstreams. */
 #include "sched/sched.h"
+#include "tests/lib/sched.h"
 #include "tests/lib/t.h"
 
 #define SEC USEC_PER_SEC
@@ -10,7 +11,7 @@ static struct sched *make(unsigned ups, unsigned window)
     struct sched *s = sched_new(&(struct sched_opts){.seed = 7});
 
     for (unsigned i = 0; i < ups; i++)
-        EQ_INT(sched_upstream_add(s, window), i);
+        EQ_INT(up_add(s, window), i);
     return s;
 }
 
@@ -48,7 +49,7 @@ static void edit(struct sched *s, uint32_t batch, int priority, bool paused,
 static void all_done(struct sched *s, const struct sched_ticket *t, size_t n, usec_t now)
 {
     for (size_t i = 0; i < n; i++)
-        EQ_INT(sched_done(s, &t[i], OUTCOME_DONE, -1, now), SCHED_FINAL);
+        EQ_INT(back(s, &t[i], OUTCOME_DONE, -1, now), SCHED_FINAL);
 }
 
 TEST(a_higher_priority_goes_first_and_equals_in_turn)
@@ -95,8 +96,8 @@ TEST(a_paused_batch_waits_with_its_retries_and_wakes_nobody)
 
     EQ_INT(sched_next(s, t, 2, 0), 2);
     edit(s, b, 0, true, 0);
-    EQ_INT(sched_done(s, &t[0], OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
-    EQ_INT(sched_done(s, &t[1], OUTCOME_DONE, -1, 0), SCHED_FINAL);
+    EQ_INT(back(s, &t[0], OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t[1], OUTCOME_DONE, -1, 0), SCHED_FINAL);
     EQ_INT(sched_next(s, t, 4, 10 * SEC), 0);
     EQ_INT(sched_next_wake(s, 10 * SEC), USEC_INFINITY);
     EQ_INT(sched_batch_waiting(s, b), 3);
@@ -131,7 +132,7 @@ TEST(only_what_is_below_the_hold_goes_out)
     EQ_INT(sched_next(s, t, 8, 0), 2); /* 0 and 2; 1 was done before */
     EQ_INT(t[1].item, 2);
     EQ_INT(sched_next_wake(s, 0), USEC_INFINITY);
-    EQ_INT(sched_done(s, &t[1], OUTCOME_CAPACITY, -1, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t[1], OUTCOME_CAPACITY, -1, 0), SCHED_RETRY);
     edit(s, b, 0, false, 2); /* now it is above */
     EQ_INT(sched_next(s, t, 8, SEC), 0);
     EQ_INT(sched_next_wake(s, SEC), USEC_INFINITY);
@@ -147,7 +148,7 @@ TEST(a_group_never_has_more_in_flight_than_its_limit_and_blocks_no_other)
 {
     struct sched *s = make(1, 10);
     struct sched_ticket t[10];
-    uint16_t small = sched_group_add(s, 3), large = sched_group_add(s, 0);
+    uint16_t small = sched_group_add(s, 3, 1), large = sched_group_add(s, 0, 1);
     uint32_t a[2], b;
 
     for (unsigned i = 0; i < 2; i++)
@@ -167,14 +168,14 @@ TEST(a_full_group_wakes_nobody_while_its_upstream_is_closed)
 {
     struct sched *s = make(2, 1);
     struct sched_ticket t[2];
-    uint16_t one = sched_group_add(s, 1);
+    uint16_t one = sched_group_add(s, 1, 1);
 
     add(s, (struct sched_batch_opts){.group = one});
     EQ_INT(sched_next(s, t, 2, 0), 1);
-    EQ_INT(sched_done(s, &t[0], OUTCOME_CAPACITY, 5 * SEC, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t[0], OUTCOME_CAPACITY, 5 * SEC, 0), SCHED_RETRY);
     EQ_INT(sched_next(s, t, 2, 0), 1); /* by the other upstream; now the group is full */
     EQ_INT(sched_next_wake(s, 0), USEC_INFINITY);
-    EQ_INT(sched_done(s, &t[0], OUTCOME_CAPACITY, 5 * SEC, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t[0], OUTCOME_CAPACITY, 5 * SEC, 0), SCHED_RETRY);
     EQ_INT(sched_next(s, t, 2, 0), 0);
     EQ_INT(sched_next_wake(s, 0), 5 * SEC);
     sched_free(s);
@@ -217,8 +218,8 @@ TEST(a_retry_that_cannot_go_blocks_nobody)
 
     EQ_INT(sched_next(s, t, 2, 0), 2);
     OK(t[0].batch == a && t[1].batch == b);
-    EQ_INT(sched_done(s, &t[0], OUTCOME_CAPACITY, 60 * SEC, 0), SCHED_RETRY);
-    EQ_INT(sched_done(s, &t[1], OUTCOME_DONE, -1, 0), SCHED_FINAL);
+    EQ_INT(back(s, &t[0], OUTCOME_CAPACITY, 60 * SEC, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t[1], OUTCOME_DONE, -1, 0), SCHED_FINAL);
     EQ_INT(sched_next(s, t, 2, SEC), 1);
     EQ_INT(t[0].batch, b);
     EQ_INT(sched_next_wake(s, SEC), 60 * SEC);
@@ -239,7 +240,7 @@ static void make_suspect(struct sched *s, usec_t *now)
         EQ_INT(sched_next(s, &t, 1, *now), 1);
         EQ_INT(t.item, 0);
         OK(!t.alone);
-        EQ_INT(sched_done(s, &t, OUTCOME_BROKEN, -1, *now), SCHED_RETRY);
+        EQ_INT(back(s, &t, OUTCOME_BROKEN, -1, *now), SCHED_RETRY);
     }
     *now += 100 * SEC;
 }
@@ -305,7 +306,7 @@ TEST(one_upstream_is_drained_for_a_suspect_while_the_other_goes_on)
     EQ_INT(alone.batch, d.a);
     EQ_INT(alone.upstream, d.drained);
     EQ_INT(sched_next(d.s, &t, 1, d.now), 0);
-    EQ_INT(sched_done(d.s, &alone, OUTCOME_BROKEN, -1, d.now), SCHED_FINAL);
+    EQ_INT(back(d.s, &alone, OUTCOME_BROKEN, -1, d.now), SCHED_FINAL);
     EQ_INT(sched_next(d.s, &t, 1, d.now), 1); /* back in use */
     EQ_INT(t.upstream, d.drained);
     sched_free(d.s);
@@ -319,7 +320,7 @@ TEST(a_suspect_goes_elsewhere_when_the_upstream_drained_for_it_dies)
 
     for (unsigned i = 1; i < 8; i++)
         if (d.t[i].upstream == d.drained)
-            EQ_INT(sched_done(d.s, &d.t[i], OUTCOME_HOST, -1, d.now), SCHED_RETRY);
+            EQ_INT(back(d.s, &d.t[i], OUTCOME_HOST, -1, d.now), SCHED_RETRY);
     EQ_INT(sched_next(d.s, &t, 1, d.now), 0); /* the other is full */
     for (unsigned i = 1; i < 8; i++) {
         if (d.t[i].upstream == d.drained)
@@ -367,7 +368,7 @@ static size_t end_calls(struct drain *d, bool drained, enum outcome_class cls,
     for (unsigned i = 1; i < 8; i++) {
         if ((d->t[i].upstream == d->drained) != drained)
             continue;
-        IGNORE(sched_done(d->s, &d->t[i], cls, retry_after, d->now));
+        IGNORE(back(d->s, &d->t[i], cls, retry_after, d->now));
         n = sched_next(d->s, t, 1, d->now);
     }
     return n;
@@ -406,8 +407,8 @@ TEST(the_next_suspect_has_its_turn_when_the_one_before_is_done_with)
         }
         EQ_INT(end_calls(&d, true, OUTCOME_DONE, -1, &t), 1);
         OK(t.alone && t.batch == d.a);
-        EQ_INT(sched_done(d.s, &t, i == 0 ? OUTCOME_DONE : OUTCOME_BROKEN,
-                          i == 0 ? -1 : 3600 * SEC, d.now),
+        EQ_INT(back(d.s, &t, i == 0 ? OUTCOME_DONE : OUTCOME_BROKEN,
+                    i == 0 ? -1 : 3600 * SEC, d.now),
                SCHED_FINAL);
         if (i == 0) {
             EQ_INT(sched_next(d.s, &t, 1, d.now), 1);
@@ -433,8 +434,8 @@ TEST(a_suspect_that_waits_is_woken_when_an_upstream_reopens)
         if (d.t[i].upstream == d.drained)
             continue;
         /* room at first, but no upstream for c: one is taken for a */
-        IGNORE(sched_done(d.s, &d.t[i], k ? OUTCOME_CAPACITY : OUTCOME_DONE,
-                          k ? 5 * SEC : -1, d.now));
+        IGNORE(back(d.s, &d.t[i], k ? OUTCOME_CAPACITY : OUTCOME_DONE, k ? 5 * SEC : -1,
+                    d.now));
         EQ_INT(sched_next(d.s, &t, 1, d.now), 0);
         k++;
     }
@@ -463,7 +464,7 @@ TEST(suspects_use_idle_upstreams_side_by_side)
         n = sched_next(s, t, 4, now);
         EQ_INT(n, 2);
         for (unsigned k = 0; k < 2; k++)
-            EQ_INT(sched_done(s, &t[k], OUTCOME_BROKEN, -1, now), SCHED_RETRY);
+            EQ_INT(back(s, &t[k], OUTCOME_BROKEN, -1, now), SCHED_RETRY);
     }
     EQ_INT(sched_next(s, t, 4, now + 100 * SEC), 2);
     OK(t[0].alone && t[1].alone && t[0].upstream != t[1].upstream);
@@ -477,7 +478,7 @@ TEST(a_pause_of_everything_does_not_wake_for_an_upstream_that_reopens)
 
     add(s, (struct sched_batch_opts){0});
     EQ_INT(sched_next(s, &t, 1, 0), 1);
-    EQ_INT(sched_done(s, &t, OUTCOME_CAPACITY, SEC, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t, OUTCOME_CAPACITY, SEC, 0), SCHED_RETRY);
     sched_pause(s, true);
     EQ_INT(sched_next(s, &t, 1, 0), 0);
     EQ_INT(sched_next_wake(s, 0), USEC_INFINITY);
@@ -499,7 +500,7 @@ TEST(an_edit_that_changes_nothing_keeps_the_turn)
         sched_batch_edit(s, i % 2 ? b : a, 0, false, 0, i * SEC);
         EQ_INT(sched_next(s, &t, 1, 0), 1);
         EQ_INT(t.batch, i % 2 ? b : a);
-        EQ_INT(sched_done(s, &t, OUTCOME_DONE, -1, 0), SCHED_FINAL);
+        EQ_INT(back(s, &t, OUTCOME_DONE, -1, 0), SCHED_FINAL);
     }
     sched_free(s);
 }
@@ -518,7 +519,7 @@ TEST(a_view_counts_what_waits_and_why)
 {
     struct sched *s = make(1, 4);
     struct sched_ticket t[4];
-    uint16_t group = sched_group_add(s, 4);
+    uint16_t group = sched_group_add(s, 4, 1);
     uint8_t done = 0x02;
     uint32_t b = add(s, (struct sched_batch_opts){
                             .n_items = 8, .hold = 6, .done = &done, .group = group});
@@ -532,7 +533,7 @@ TEST(a_view_counts_what_waits_and_why)
     EQ_INT(v.fresh, 3);
     EQ_INT(v.ready, 1);
     OK(!v.room && v.group_full);
-    EQ_INT(sched_done(s, &t[0], OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t[0], OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
     EQ_INT(sched_next(s, t, 1, 0), 1);
     v = view(s, b);
     EQ_INT(v.retrying, 1);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sched/sched.h"
+#include "tests/lib/sched.h"
 #include "tests/lib/t.h"
 
 #define SEC USEC_PER_SEC
@@ -9,7 +10,7 @@ static struct sched *make(unsigned ups, unsigned window)
     struct sched *s = sched_new(&(struct sched_opts){.seed = 7});
 
     for (unsigned i = 0; i < ups; i++)
-        EQ_INT(sched_upstream_add(s, window), i);
+        EQ_INT(up_add(s, window), i);
     return s;
 }
 
@@ -36,7 +37,7 @@ TEST(lines_go_out_in_file_order_up_to_the_window)
     EQ_INT(sched_next(s, t, 8, 0), 3);
     for (unsigned i = 0; i < 3; i++)
         EQ_INT(t[i].item, i);
-    EQ_INT(sched_done(s, &t[1], OUTCOME_DONE, -1, 1), SCHED_FINAL);
+    EQ_INT(back(s, &t[1], OUTCOME_DONE, -1, 1), SCHED_FINAL);
     EQ_INT(sched_next(s, t, 8, 1), 1);
     EQ_INT(t[0].item, 3);
     sched_free(s);
@@ -78,8 +79,8 @@ TEST(calls_spread_over_upstreams_by_share_of_window)
     struct sched_ticket t[12];
     unsigned n[2] = {0};
 
-    sched_upstream_add(s, 8);
-    sched_upstream_add(s, 4);
+    up_add(s, 8);
+    up_add(s, 4);
     add(s, 100);
     EQ_INT(sched_next(s, t, 12, 0), 12);
     for (unsigned i = 0; i < 6; i++)
@@ -101,7 +102,7 @@ TEST(a_transient_failure_is_tried_five_times_then_final)
         now += 61 * SEC;
         t = take_one(s, now);
         EQ_INT(t.attempt, i);
-        EQ_INT(sched_done(s, &t, OUTCOME_TRANSIENT, -1, now),
+        EQ_INT(back(s, &t, OUTCOME_TRANSIENT, -1, now),
                i < 4 ? SCHED_RETRY : SCHED_FINAL);
         if (i < 4)
             OK(sched_next_wake(s, now) > now &&
@@ -118,7 +119,7 @@ TEST(a_retry_prefers_another_upstream)
 
     add(s, 1);
     t = take_one(s, 0);
-    EQ_INT(sched_done(s, &t, OUTCOME_BROKEN, -1, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t, OUTCOME_BROKEN, -1, 0), SCHED_RETRY);
     again = take_one(s, 61 * SEC);
     OK(again.upstream != t.upstream);
     sched_free(s);
@@ -133,10 +134,10 @@ TEST(backoff_has_full_jitter_below_the_doubled_base)
         struct sched_ticket t;
         usec_t wait;
 
-        sched_upstream_add(s, 1);
+        up_add(s, 1);
         add(s, 1);
         t = take_one(s, 0);
-        EQ_INT(sched_done(s, &t, OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
+        EQ_INT(back(s, &t, OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
         wait = sched_next_wake(s, 0);
         if (wait == USEC_INFINITY) /* a jitter of nothing */
             wait = 0;
@@ -157,7 +158,7 @@ TEST(rejects_never_use_up_a_line_and_shrink_the_window_once_a_flight)
     add(s, 100);
     EQ_INT(sched_next(s, t, 100, 10), 100);
     for (unsigned i = 0; i < 50; i++)
-        EQ_INT(sched_done(s, &t[i], OUTCOME_CAPACITY, -1, 20 + i), SCHED_RETRY);
+        EQ_INT(back(s, &t[i], OUTCOME_CAPACITY, -1, 20 + i), SCHED_RETRY);
     sched_upstream_view(s, 0, &v);
     OK(v.window >= 50 && v.window < 100); /* one cut, not fifty */
     for (unsigned round = 0; round < 50; round++) {
@@ -165,7 +166,7 @@ TEST(rejects_never_use_up_a_line_and_shrink_the_window_once_a_flight)
         usec_t now = (round + 2) * 60 * SEC;
 
         if (sched_next(s, &one, 1, now) == 1)
-            EQ_INT(sched_done(s, &one, OUTCOME_CAPACITY, -1, now), SCHED_RETRY);
+            EQ_INT(back(s, &one, OUTCOME_CAPACITY, -1, now), SCHED_RETRY);
     }
     sched_free(s);
 }
@@ -177,7 +178,7 @@ TEST(retry_after_closes_the_upstream_until_then)
 
     add(s, 3);
     t = take_one(s, 0);
-    EQ_INT(sched_done(s, &t, OUTCOME_CAPACITY, 7 * SEC, SEC), SCHED_RETRY);
+    EQ_INT(back(s, &t, OUTCOME_CAPACITY, 7 * SEC, SEC), SCHED_RETRY);
     EQ_INT(sched_next(s, &none, 1, SEC), 0);
     EQ_INT(sched_next_wake(s, SEC), 8 * SEC);
     EQ_INT(sched_next(s, &none, 1, 8 * SEC - 1), 0);
@@ -196,7 +197,7 @@ TEST(a_dead_host_is_probed_and_costs_no_attempt)
     add(s, 3);
     EQ_INT(sched_next(s, t, 3, 0), 3);
     for (unsigned i = 0; i < 3; i++)
-        EQ_INT(sched_done(s, &t[i], OUTCOME_HOST, -1, 0), SCHED_RETRY);
+        EQ_INT(back(s, &t[i], OUTCOME_HOST, -1, 0), SCHED_RETRY);
     sched_upstream_view(s, 0, &v);
     EQ_INT(v.state, SCHED_UP_DEAD);
     for (unsigned hour = 0; hour < 200; hour++) { /* probes go on, no line is used up */
@@ -214,7 +215,7 @@ TEST(a_dead_host_is_probed_and_costs_no_attempt)
     sched_probe_done(s, 0, true, now);
     EQ_INT(sched_next(s, t, 3, now), 1); /* one trial */
     EQ_INT(t[0].attempt, 0);
-    EQ_INT(sched_done(s, &t[0], OUTCOME_DONE, -1, now), SCHED_FINAL);
+    EQ_INT(back(s, &t[0], OUTCOME_DONE, -1, now), SCHED_FINAL);
     sched_upstream_view(s, 0, &v);
     EQ_INT(v.state, SCHED_UP_OPEN);
     EQ_INT(sched_next(s, t, 3, now), 2); /* a quarter of three, and one for the success */
@@ -235,7 +236,7 @@ TEST(a_storm_of_errors_opens_the_breaker_and_spares_the_lines)
         uint16_t up;
 
         for (size_t i = 0; i < n; i++) {
-            EQ_INT(sched_done(s, &t[i], OUTCOME_TRANSIENT, -1, now), SCHED_RETRY);
+            EQ_INT(back(s, &t[i], OUTCOME_TRANSIENT, -1, now), SCHED_RETRY);
             counted++;
         }
         sched_upstream_view(s, 0, &v);
@@ -259,7 +260,7 @@ TEST(a_lone_line_that_always_fails_ends_although_its_upstream_has_no_success)
     while (v == SCHED_RETRY && calls < 100) {
         now += 100 * SEC;
         t = take_one(s, now);
-        v = sched_done(s, &t, OUTCOME_BROKEN, -1, now);
+        v = back(s, &t, OUTCOME_BROKEN, -1, now);
         calls++;
     }
     EQ_INT(calls, 5);
@@ -282,8 +283,8 @@ TEST(a_line_that_kills_its_server_takes_no_other_with_it)
         for (size_t i = 0; i < n; i++)
             poison = poison || t[i].item == 3;
         for (size_t i = 0; i < n; i++) {
-            bool final = sched_done(s, &t[i], poison ? OUTCOME_BROKEN : OUTCOME_DONE, -1,
-                                    now) == SCHED_FINAL;
+            bool final = back(s, &t[i], poison ? OUTCOME_BROKEN : OUTCOME_DONE, -1,
+                              now) == SCHED_FINAL;
 
             ended += final;
             lost += final && poison && t[i].item != 3;
@@ -303,12 +304,12 @@ TEST(a_closed_batch_hands_out_nothing_and_takes_no_retry)
 
     add(s, 10);
     EQ_INT(sched_next(s, t, 4, 0), 4);
-    EQ_INT(sched_done(s, &t[0], OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
+    EQ_INT(back(s, &t[0], OUTCOME_TRANSIENT, -1, 0), SCHED_RETRY);
     sched_batch_close(s, 0);
     EQ_INT(sched_batch_waiting(s, 0), 0);
     EQ_INT(sched_next(s, &none, 1, 100 * SEC), 0);
-    EQ_INT(sched_done(s, &t[1], OUTCOME_TRANSIENT, -1, 0), SCHED_FINAL);
-    EQ_INT(sched_done(s, &t[2], OUTCOME_DONE, -1, 0), SCHED_FINAL);
+    EQ_INT(back(s, &t[1], OUTCOME_TRANSIENT, -1, 0), SCHED_FINAL);
+    EQ_INT(back(s, &t[2], OUTCOME_DONE, -1, 0), SCHED_FINAL);
     sched_aborted(s, &t[3], 0);
     sched_batch_remove(s, 0);
     EQ_INT(sched_next_wake(s, 100 * SEC), USEC_INFINITY);
