@@ -10,6 +10,7 @@ void answer_start(struct answer *a)
     a->complete = a->exact = false;
     a->bytes = 0;
     a->retry_ms = -1;
+    a->quota_n = 0;
     a->id[0] = a->retry_date[0] = a->date[0] = '\0';
 }
 
@@ -83,12 +84,44 @@ static void retry_after_ms(struct answer *a, struct str v)
     }
 }
 
+static bool begins(struct str line, struct str name)
+{
+    return line.n > name.n && str_ieq((struct str){line.p, name.n}, name);
+}
+
+/* Kept as it stands: what it means is not for this room. */
+static void quota(struct answer *a, struct str line)
+{
+    line = str_trim(line);
+    if (line.n + 1 > sizeof a->quota - a->quota_n)
+        return;
+    for (size_t i = 0; i < line.n; i++)
+        if (line.p[i] < ' ' || line.p[i] > '~')
+            return;
+    memcpy(a->quota + a->quota_n, line.p, line.n);
+    a->quota[a->quota_n + line.n] = '\n';
+    a->quota_n += line.n + 1;
+}
+
+static bool is_quota(struct str line)
+{
+    if (line.p[0] == 'a' || line.p[0] == 'A')
+        return begins(line, STR("anthropic-ratelimit-"));
+    return (line.p[0] == 'x' || line.p[0] == 'X') &&
+           (begins(line, STR("x-ratelimit-")) || begins(line, STR("x-should-retry:")) ||
+            begins(line, STR("x-llm-d-request-dropped-reason:")));
+}
+
 static void field(struct answer *a, struct str line)
 {
     struct str v = line, name;
 
-    if (!strchr("dDrRxX", line.p[0])) /* most lines are none of ours */
+    if (!strchr("aAdDrRxX", line.p[0])) /* most lines are none of ours */
         return;
+    if (is_quota(line)) {
+        quota(a, line);
+        return;
+    }
     name = str_cut(&v, ':');
     switch (name.n) {
     case sizeof "date" - 1:
@@ -139,4 +172,11 @@ int64_t answer_retry_ms(const struct answer *a, int64_t wall)
     if (now < 0)
         now = wall;
     return then > now ? (then - now) * 1000 : 0;
+}
+
+int64_t answer_date(const struct answer *a)
+{
+    int64_t then = a->date[0] ? curl_getdate(a->date, NULL) : -1;
+
+    return then > 0 ? then : 0;
 }

@@ -11,8 +11,10 @@
 #include "base/str.h"
 
 enum {
-    ANSWER_ID_CAP = 96,          /* as http_call.answer_id */
-    ANSWER_DATE_CAP = 40,        /* "Wednesday, 09-Nov-94 08:49:37 GMT" is the longest */
+    ANSWER_ID_CAP = 96,   /* as http_call.answer_id */
+    ANSWER_DATE_CAP = 40, /* "Wednesday, 09-Nov-94 08:49:37 GMT" is the longest */
+    ANSWER_QUOTA_CAP =
+        1024, /* Anthropic's twelve lines have 700 bytes, OpenAI's six 250 */
     ANSWER_HEAD_MAX = 256 * 1024 /* all heads of one answer, interim ones too; servers
                                     themselves stop at 8 to 64 KiB */
 };
@@ -26,6 +28,11 @@ struct answer {
     char id[ANSWER_ID_CAP];
     char retry_date[ANSWER_DATE_CAP]; /* Retry-After as a date; "" when none */
     char date[ANSWER_DATE_CAP];
+    /* The lines, each with an LF, that tell of quotas and of trying again: x-ratelimit-...,
+     * anthropic-ratelimit-..., x-should-retry, x-llm-d-request-dropped-reason.  What does
+     * not fit is left out. */
+    char quota[ANSWER_QUOTA_CAP];
+    size_t quota_n;
 };
 
 void answer_start(struct answer *a);
@@ -37,3 +44,6 @@ void answer_line(struct answer *a, struct str line);
 /* How long to wait, from the answer's own clock where it told it, else from `wall` (in
  * seconds since the epoch); a date that has passed is 0; -1: nothing was said. */
 int64_t answer_retry_ms(const struct answer *a, int64_t wall);
+
+/* Its Date in seconds since the epoch; 0: it told none. */
+int64_t answer_date(const struct answer *a);

@@ -521,11 +521,17 @@ static void set_reason(struct http_call *call, const struct hand *h, CURLcode co
 
 static void set_answer(struct http_call *call, const struct answer *a)
 {
+    _Static_assert(sizeof call->quota == sizeof a->quota, "fits");
     call->status = a->status;
     memcpy(call->answer_id, a->id, sizeof a->id);
     call->retry_after_ms = a->retry_ms;
     if (a->retry_date[0])
         call->retry_after_ms = answer_retry_ms(a, clock_wall_sec());
+    if (a->quota_n == 0)
+        return;
+    memcpy(call->quota, a->quota, a->quota_n);
+    call->quota_n = a->quota_n;
+    call->date = answer_date(a);
 }
 
 static void clear_answer(struct http_call *call)
@@ -534,6 +540,8 @@ static void clear_answer(struct http_call *call)
     call->status = 0;
     call->answer_id[0] = '\0';
     call->retry_after_ms = -1;
+    call->quota_n = 0;
+    call->date = 0;
     call->reason[0] = '\0';
 }
 

@@ -87,7 +87,12 @@ struct http_call {
                          */
     int64_t
         retry_after_ms; /* from retry-after-ms, Retry-After (seconds or date); -1: none */
-    char reason[160];   /* for people: "Connection refused", "no byte for 60 s" */
+    /* The answer's lines that tell of quotas (http/answer.h), each ended by LF, and the
+     * answer's own Date in seconds since the epoch where there are any; 0: not told. */
+    char quota[1024];
+    size_t quota_n;
+    int64_t date;
+    char reason[160]; /* for people: "Connection refused", "no byte for 60 s" */
 
     void *_easy; /* private */
     struct http_client *_client;

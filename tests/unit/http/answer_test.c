@@ -154,3 +154,48 @@ TEST(retry_after_in_all_its_forms)
         EQ_INT(answer_retry_ms(&a, NOW), rows[i].ms);
     }
 }
+
+TEST(lines_that_tell_of_quotas_are_kept_as_they_stand)
+{
+    static char huge[900];
+    struct answer a;
+
+    read_head(&a, "HTTP/1.1 200 OK\r\n"
+                  "X-RateLimit-Limit-Tokens:  5 \r\n"
+                  "x-ratelimi: 1\r\n"
+                  "anthropic-ratelimit-requests-reset: 2026-02-18T22:00:30Z\n"
+                  "x-should-retry: false\r\n"
+                  "x-should-retry-not: false\r\n"
+                  "accept-ranges: bytes\r\n"
+                  "x-ratelimit-bad: \x01\r\n"
+                  "x-llm-d-request-dropped-reason: evicted\r\n"
+                  "\r\n"
+                  "x-ratelimit-limit-requests: 7\r\n");
+    OK(str_eq((struct str){a.quota, a.quota_n},
+              STR("X-RateLimit-Limit-Tokens:  5\n"
+                  "anthropic-ratelimit-requests-reset: 2026-02-18T22:00:30Z\n"
+                  "x-should-retry: false\n"
+                  "x-llm-d-request-dropped-reason: evicted\n")));
+    t_row("interim heads are forgotten");
+    read_head(&a, "HTTP/1.1 103 Early Hints\r\nx-ratelimit-limit-requests: 7\r\n\r\n"
+                  "HTTP/1.1 200 OK\r\n\r\n");
+    EQ_INT(a.quota_n, 0);
+    t_row("what does not fit is left out");
+    memset(huge, 'x', sizeof huge - 1);
+    memcpy(huge, "x-ratelimit-", 12);
+    read_head(&a, "HTTP/1.1 200 OK\r\n");
+    feed(&a, huge);
+    feed(&a, huge);
+    feed(&a, "x-ratelimit-limit-requests: 7\r\n");
+    EQ_INT(a.quota_n, sizeof huge + sizeof "x-ratelimit-limit-requests: 7");
+}
+
+TEST(the_answers_own_date_is_told_where_it_makes_sense)
+{
+    struct answer a;
+
+    read_head(&a, "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
+    EQ_INT(answer_date(&a), 784111777);
+    read_head(&a, "HTTP/1.1 200 OK\r\nDate: today\r\n");
+    EQ_INT(answer_date(&a), 0);
+}

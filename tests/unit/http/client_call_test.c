@@ -334,3 +334,31 @@ TEST(an_answer_that_comes_while_nobody_asks_ends_its_connection)
     http_call_done(&c);
     world_stop();
 }
+
+TEST(what_an_answer_says_of_quotas_is_handed_over)
+{
+    static const struct step steps[] = {
+        {.send = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+                 "x-ratelimit-limit-tokens: 60000\r\nContent-Length: 0\r\n\r\n"},
+        {.send = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n"
+                 "Content-Length: 0\r\n\r\n"},
+        {.send = "HTTP/1.1 429 No\r\nx-should-retry: false\r\n", .then = CLOSE},
+    };
+    struct http_call c;
+
+    world_start(steps, COUNTOF(steps));
+    call_init(&c);
+    run(&c);
+    EQ_STR(((struct str){c.quota, c.quota_n}), STR("x-ratelimit-limit-tokens: 60000\n"));
+    EQ_INT(c.date, 784111777);
+    t_row("nothing is left of it in the next one");
+    run(&c);
+    EQ_INT(c.quota_n, 0);
+    EQ_INT(c.date, 0);
+    t_row("nothing of half an answer");
+    run(&c);
+    OK(c.fate != HTTP_ANSWERED);
+    EQ_INT(c.quota_n, 0);
+    http_call_done(&c);
+    world_stop();
+}
