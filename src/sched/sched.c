@@ -3,6 +3,8 @@
 #include "base/mem.h"
 #include "sched/sched_int.h"
 
+#include <string.h>
+
 static uint64_t or_default(uint64_t v, uint64_t fallback)
 {
     return v ? v : fallback;
@@ -22,6 +24,7 @@ struct sched *sched_new(const struct sched_opts *o)
         (usec_t)or_default((uint64_t)o->retry_after_cap, 600 * USEC_PER_SEC);
     s->rng = o->seed * 0x9e3779b97f4a7c15u + 1;
     s->free_retry = NO_RETRY;
+    s->free_call = s->lost = NO_CALL;
     list_init(&s->parked);
     sched_group_add(s, 0, 1);
     return s;
@@ -32,7 +35,7 @@ struct sched *sched_free(struct sched *s)
     if (!s)
         return NULL;
     for (uint32_t i = 0; i < s->n_batches; i++) {
-        mem_free(s->batches[i]->done);
+        place_free(s->batches[i]);
         mem_free(s->batches[i]);
     }
     for (unsigned i = 0; i < s->n_lanes; i++)
@@ -42,6 +45,8 @@ struct sched *sched_free(struct sched *s)
     mem_free(s->groups);
     mem_free(s->retries);
     mem_free(s->heap);
+    mem_free(s->calls);
+    mem_free(s->cuts);
     mem_free(s);
     return NULL;
 }
@@ -72,24 +77,46 @@ void sched_pause(struct sched *s, bool paused)
     s->paused = paused;
 }
 
-/* --- Out -----------------------------------------------------------------------------
- */
+/* --- Out ----------------------------------------------------------------------------- */
 
-static void go(struct sched *s, const struct retry *r, uint16_t up, usec_t now,
+/* A line on its way to an upstream. */
+struct line_out {
+    uint32_t batch, pos;
+    uint16_t attempts;
+    bool alone;
+    uint32_t twin; /* the call that it hedges; NO_CALL: none */
+};
+
+static void go(struct sched *s, const struct line_out *l, uint16_t up, usec_t now,
                struct sched_ticket *out)
 {
+    struct batch_queue *q = s->batches[l->batch];
     struct upstream *u = &s->ups[up];
+    uint32_t i = call_new(s);
+    struct call *c = &s->calls[i];
 
     u->inflight++;
-    u->alone = r->alone;
+    u->alone = l->alone;
     up_refresh(s, up);
-    s->batches[r->batch]->inflight++;
-    *out = (struct sched_ticket){.batch = r->batch,
-                                 .item = r->item,
+    q->inflight++;
+    c->pos = l->pos;
+    c->work = length_work(s, q, &q->items[l->pos]);
+    c->t = (struct sched_ticket){.batch = l->batch,
+                                 .item = q->items[l->pos].item,
+                                 .call = i,
                                  .upstream = up,
-                                 .attempt = r->attempts,
+                                 .attempt = l->attempts,
                                  .sent = now,
-                                 .alone = r->alone};
+                                 .alone = l->alone,
+                                 .hedge = l->twin != NO_CALL};
+    if (l->twin != NO_CALL) {
+        c->twin = l->twin;
+        s->calls[l->twin].twin = i;
+        q->hedged++;
+        u->hedges++;
+    }
+    turn_charge(s, q, c->work);
+    *out = c->t;
 }
 
 /* A line that must run alone and whose upstream is idle by now. */
@@ -101,14 +128,22 @@ static bool reserved_next(struct sched *s, usec_t now, struct sched_ticket *out)
     while (s->n_reserved && (up = set_pop(&rest)) != NO_UPSTREAM) {
         struct upstream *u = &s->ups[up];
         uint32_t retry = u->reserved;
+        struct retry r;
 
         if (retry == NO_RETRY || u->inflight)
             continue;
         u->reserved = NO_RETRY;
         s->n_reserved--;
-        s->batches[s->retries[retry].batch]->n_retries--;
-        go(s, &s->retries[retry], up, now, out);
+        r = s->retries[retry];
         retry_free(s, retry);
+        s->batches[r.batch]->n_retries--;
+        go(s,
+           &(struct line_out){.batch = r.batch,
+                              .pos = r.pos,
+                              .attempts = r.attempts,
+                              .alone = true,
+                              .twin = NO_CALL},
+           up, now, out);
         return true;
     }
     return false;
@@ -134,91 +169,114 @@ static bool reserve(struct sched *s, struct batch_queue *q)
     return true;
 }
 
-/* The batch whose turn it is; NULL: none can go now. */
-static struct batch_queue *next_turn(const struct sched *s)
+struct next {
+    usec_t now;
+    struct sched_ticket *out;
+    bool got; /* *out is set; else what can be had is another than before */
+};
+
+/* May a line that failed at `up` wait for another upstream, that has room now? */
+static bool has_choice(const struct sched *s, const struct batch_queue *q, uint16_t up)
 {
-    struct batch_queue *best = NULL;
+    struct sched_set others = set_both(&q->lane->set, &s->roomy);
 
-    for (unsigned i = 0; i < s->n_lanes; i++) {
-        const struct lane *l = s->lanes[i];
-        struct batch_queue *q;
-        int level;
-
-        if (!l->levels || group_full(s, l->group) || !set_meets(&l->set, &s->roomy))
-            continue;
-        level = 31 - __builtin_clz(l->levels);
-        q = list_entry(l->rings[level].next, struct batch_queue, ring);
-        if (!best || level > best->level ||
-            (level == best->level && q->turn < best->turn))
-            best = q;
-    }
-    return best;
+    sched_set_del(&others, up);
+    return set_meets(&others, &others);
 }
 
-static struct retry take_line(struct sched *s, struct batch_queue *q)
+static bool take_line(struct sched *s, struct batch_queue *q, uint16_t up,
+                      struct line_out *l)
 {
-    uint32_t retry = retries_pop(s, &q->ready);
-    struct retry r = {.batch = q->handle, .item = q->cursor, .avoid = NO_UPSTREAM};
+    uint32_t retry = retries_pop_for(s, &q->ready, up, has_choice(s, q, up));
 
-    if (retry != NO_RETRY) {
-        r = s->retries[retry];
-        retry_free(s, retry);
-        q->n_retries--;
-    } else {
-        q->cursor++;
-        q->fresh--;
-        queue_done_skip(q);
+    *l = (struct line_out){.batch = q->handle, .twin = NO_CALL};
+    if (retry == NO_RETRY) {
+        l->pos = place_take(s, q, up);
+        return l->pos != NO_POS;
     }
-    return r;
+    l->pos = s->retries[retry].pos;
+    l->attempts = s->retries[retry].attempts;
+    l->alone = s->retries[retry].alone;
+    retry_free(s, retry);
+    q->n_retries--;
+    return true;
 }
 
-/* One line of the batch whose turn it is.  false: none, but others may have one. */
-static bool take_turn(struct sched *s, struct batch_queue *q, usec_t now,
-                      struct sched_ticket *out)
+/* A turn_fn: one line of the batch for the upstream. */
+static bool take_turn(struct sched *s, struct batch_queue *q, uint16_t up, void *ctx)
 {
-    struct retry r;
+    struct next *x = ctx;
+    struct line_out l;
 
     if (q->alone.head != NO_RETRY && reserve(s, q)) {
-        queue_join(s, q);
-        return reserved_next(s, now, out);
+        turn_join(s, q);
+        x->got = reserved_next(s, x->now, x->out);
+        return true;
     }
-    if (q->ready.head == NO_RETRY && !queue_has_fresh(q)) {
-        queue_park(s, q);
+    if (q->ready.head == NO_RETRY && place_ready(q) == 0) {
+        turn_park(s, q);
         return false;
     }
-    r = take_line(s, q);
+    if (!q->trusted && q->inflight + q->denied >= SCOUTS_MAX)
+        return false;
+    if (!take_line(s, q, up, &l))
+        return false;
     s->groups[q->lane->group].inflight++;
-    go(s, &r, up_pick(s, &q->lane->set, r.avoid, false), now, out);
-    queue_join(s, q); /* its turn comes again after the others' */
+    go(s, &l, up, x->now, x->out);
+    turn_join(s, q); /* it may have been its last */
+    x->got = true;
+    return true;
+}
+
+static bool hedge(struct sched *s, uint16_t up, usec_t now, struct sched_ticket *out)
+{
+    uint32_t late = call_late(s, up, now);
+    const struct call *c = &s->calls[late == NO_CALL ? 0 : late];
+
+    if (late == NO_CALL)
+        return false;
+    s->groups[s->batches[c->t.batch]->lane->group].inflight++;
+    go(s,
+       &(struct line_out){
+           .batch = c->t.batch, .pos = c->pos, .attempts = c->t.attempt, .twin = late},
+       up, now, out);
     return true;
 }
 
 size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t now)
 {
-    struct batch_queue *q;
+    struct sched_set open;
     size_t n = 0;
 
     retry_collect(s, now);
     up_reopen(s, now);
     if (s->paused)
         return 0;
+    memset(&open, 0xff, sizeof open);
     while (n < max) {
+        struct next x = {.now = now, .out = &out[n]};
+        uint16_t up;
+
         if (s->unpark)
-            queue_unpark(s);
+            turn_unpark(s);
         if (s->n_reserved && reserved_next(s, now, &out[n])) {
             n++;
             continue;
         }
-        q = next_turn(s);
-        if (!q)
+        up = up_pick(s, &open, NO_UPSTREAM, false);
+        if (up == NO_UPSTREAM)
             break;
-        n += take_turn(s, q, now, &out[n]);
+        if (turn_each(s, up, take_turn, &x))
+            n += x.got;
+        else if (hedge(s, up, now, &out[n]))
+            n++;
+        else
+            sched_set_del(&open, up);
     }
     return n;
 }
 
-/* --- Back ----------------------------------------------------------------------------
- */
+/* --- Back ---------------------------------------------------------------------------- */
 
 static void landed(struct sched *s, struct batch_queue *q, const struct sched_ticket *t)
 {
@@ -235,62 +293,186 @@ static void landed(struct sched *s, struct batch_queue *q, const struct sched_ti
     }
 }
 
+/* The call is over; *ret is what it was. */
+static void call_over(struct sched *s, const struct sched_ticket *t, struct call *ret)
+{
+    uint32_t *at = &s->lost;
+
+    *ret = *call_of(s, t);
+    CHECK(ret->t.batch == t->batch && ret->t.upstream == t->upstream);
+    while (ret->lost && *at != NO_CALL && *at != t->call)
+        at = &s->calls[*at].next;
+    if (ret->lost && *at == t->call)
+        *at = ret->next;
+    call_free(s, t->call);
+}
+
+/* The result is there: the second call for its line is not needed any more. */
+static void lose(struct sched *s, uint32_t twin)
+{
+    struct call *c = &s->calls[twin];
+
+    c->lost = true;
+    c->twin = NO_CALL;
+    c->next = s->lost;
+    s->lost = twin;
+}
+
+/* What says that the upstream would answer another as well, or that it would not. */
+static void trust(struct sched *s, struct batch_queue *q, uint16_t up,
+                  enum outcome_class cls)
+{
+    if (cls == OUTCOME_DONE || cls == OUTCOME_REFUSED || cls == OUTCOME_OVERSIZE) {
+        q->trusted = true;
+        q->denied = 0;
+        sched_set_add(&q->good, up);
+    } else if (cls == OUTCOME_DENIED) {
+        q->denied++;
+        if (q->denied >= SCOUTS_ROW)
+            q->trusted = false;
+        if (q->denied >= SCOUTS_MAX) {
+            q->stopped = true;
+            turn_leave(s, q);
+        }
+    }
+}
+
+/* It was refused for what is the upstream's fault: others answer well. */
+static bool is_elsewhere(const struct batch_queue *q, uint16_t up, enum outcome_class cls)
+{
+    struct sched_set others = set_both(&q->good, &q->lane->set);
+
+    return cls == OUTCOME_DENIED && !sched_set_has(&others, up) &&
+           set_meets(&others, &others);
+}
+
+/* What was charged was an estimate. */
+static void settle(struct sched *s, struct batch_queue *q, const struct call *c,
+                   const struct sched_outcome *o)
+{
+    double work = c->work;
+
+    if (o->has_usage)
+        work = work_of(o->prompt - (o->cached < o->prompt ? o->cached : o->prompt),
+                       o->prompt, o->output);
+    turn_charge(s, q, work - c->work);
+    length_seen(s, q, &q->items[c->pos], o);
+}
+
+static void wait_again(struct sched *s, struct batch_queue *q, const struct retry *r,
+                       usec_t until)
+{
+    retry_wait(s, r, until);
+    q->n_retries++;
+}
+
 /*
  * A request that kills its server takes those beside it along, and in the end only they are
  * left, and fail together.  So the last try of a line whose calls broke is made alone, on an
  * upstream that is idle or drained for it.  What fails alone is poison; what was beside it is
  * answered.
  */
+static bool last_is_alone(const struct sched *s, const struct sched_ticket *t,
+                          enum outcome_class cls, unsigned attempts)
+{
+    return attempts + 1 == s->o.max_attempts && (cls == OUTCOME_BROKEN || t->alone);
+}
+
+/* When the line may be tried again. */
+static usec_t backoff(struct sched *s, const struct sched_outcome *o, unsigned attempts)
+{
+    if (o->cls == OUTCOME_CAPACITY)
+        return o->retry_after > 0 ? 0 : sched_jitter(s, s->o.backoff_base / 4);
+    if (attempts == 0 || o->cls == OUTCOME_DENIED)
+        return 0;
+    return sched_jitter(s,
+                        sched_doubled(s->o.backoff_base, attempts - 1, s->o.backoff_cap));
+}
+
+/* The line is not in flight any more: is this its end? */
+static enum sched_verdict line_back(struct sched *s, struct batch_queue *q,
+                                    const struct call *c, const struct sched_outcome *o,
+                                    bool counts, usec_t now)
+{
+    unsigned attempts = c->t.attempt + counts;
+    usec_t wait;
+
+    if (q->closed || attempts >= s->o.max_attempts)
+        return SCHED_FINAL;
+    wait = counts || o->cls == OUTCOME_CAPACITY ? backoff(s, o, attempts) : 0;
+    wait_again(s, q,
+               &(struct retry){.batch = q->handle,
+                               .pos = c->pos,
+                               .attempts = (uint16_t)attempts,
+                               .avoid = c->t.upstream,
+                               .alone = last_is_alone(s, &c->t, o->cls, attempts)},
+               now + wait);
+    return SCHED_RETRY;
+}
+
 enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
                               const struct sched_outcome *o, usec_t now)
 {
     struct batch_queue *q = queue_of(s, t->batch);
-    enum outcome_class cls = o->cls;
-    usec_t retry_after = o->retry_after;
-    unsigned attempts = t->attempt;
-    usec_t wait = 0;
-    bool counts;
+    bool elsewhere = is_elsewhere(q, t->upstream, o->cls), counts;
+    bool final = outcome_final(o->cls) && !elsewhere;
+    struct call c;
 
+    call_over(s, t, &c);
     landed(s, q, t);
-    counts = up_learn(s, t, cls, retry_after, now);
+    counts = up_learn(s, t, o->cls, o->retry_after, now) || elsewhere;
     up_refresh(s, t->upstream);
-    if (outcome_final(cls) || q->closed)
+    settle(s, q, &c, o);
+    if (c.lost)
+        return SCHED_DROP;
+    if (!elsewhere)
+        trust(s, q, t->upstream, o->cls);
+    if (final) {
+        if (c.twin != NO_CALL)
+            lose(s, c.twin);
         return SCHED_FINAL;
-    if (counts && ++attempts >= s->o.max_attempts)
-        return SCHED_FINAL;
-    if (cls == OUTCOME_CAPACITY)
-        wait = retry_after > 0 ? 0 : sched_jitter(s, s->o.backoff_base / 4);
-    else if (counts)
-        wait = sched_jitter(
-            s, sched_doubled(s->o.backoff_base, attempts - 1, s->o.backoff_cap));
-    retry_wait(s,
-               &(struct retry){.batch = t->batch,
-                               .item = t->item,
-                               .attempts = (uint16_t)attempts,
-                               .avoid = t->upstream,
-                               .alone = attempts + 1 == s->o.max_attempts &&
-                                        (cls == OUTCOME_BROKEN || t->alone)},
-               now + wait);
-    q->n_retries++;
-    return SCHED_RETRY;
+    }
+    if (c.twin != NO_CALL) {
+        s->calls[c.twin].twin = NO_CALL;
+        return SCHED_DROP;
+    }
+    return line_back(s, q, &c, o, counts, now);
+}
+
+size_t sched_aborts(struct sched *s, struct sched_ticket *out, size_t max)
+{
+    size_t n = 0;
+
+    while (n < max && s->lost != NO_CALL) {
+        struct call *c = &s->calls[s->lost];
+
+        out[n++] = c->t;
+        s->lost = c->next;
+        c->next = NO_CALL;
+    }
+    return n;
 }
 
 void sched_aborted(struct sched *s, const struct sched_ticket *t, usec_t now)
 {
     struct batch_queue *q = queue_of(s, t->batch);
+    struct call c;
 
+    call_over(s, t, &c);
     landed(s, q, t);
     up_refresh(s, t->upstream);
-    if (q->closed)
+    turn_charge(s, q, -c.work);
+    if (c.twin != NO_CALL)
+        s->calls[c.twin].twin = NO_CALL;
+    if (q->closed || c.lost || c.twin != NO_CALL)
         return;
-    retry_wait(s,
+    wait_again(s, q,
                &(struct retry){.batch = t->batch,
-                               .item = t->item,
+                               .pos = c.pos,
                                .attempts = t->attempt,
                                .avoid = NO_UPSTREAM,
                                .alone = t->alone},
                now);
-    q->n_retries++;
 }
 
 /* --- Time ----------------------------------------------------------------------------
@@ -345,5 +527,7 @@ usec_t sched_next_wake(const struct sched *s, usec_t now)
     }
     if (s->n_heap && s->heap[0].at < at)
         at = s->heap[0].at;
+    if (!s->paused && call_wake(s) < at)
+        at = call_wake(s);
     return at > now ? at : now;
 }

@@ -59,6 +59,25 @@ uint32_t retries_pop(struct sched *s, struct retries *q)
     return retry;
 }
 
+uint32_t retries_pop_for(struct sched *s, struct retries *q, uint16_t up, bool choice)
+{
+    uint32_t last = NO_RETRY, retry = q->head;
+
+    while (choice && retry != NO_RETRY && s->retries[retry].avoid == up) {
+        last = retry;
+        retry = s->retries[retry].next;
+    }
+    if (retry == NO_RETRY)
+        return NO_RETRY;
+    if (last == NO_RETRY)
+        q->head = s->retries[retry].next;
+    else
+        s->retries[last].next = s->retries[retry].next;
+    if (q->tail == retry)
+        q->tail = last;
+    return retry;
+}
+
 /* --- The heap of those that are not due ----------------------------------------------
  */
 

@@ -227,3 +227,29 @@ bool up_learn(struct sched *s, const struct sched_ticket *t, enum outcome_class 
                  now);
     return in_order && cls != OUTCOME_HOST;
 }
+
+/* --- What is known of its speed: nothing yet ----------------------------------------- */
+
+double up_rate(const struct sched *s, uint16_t up)
+{
+    return s->ups[up].work_rate;
+}
+
+usec_t up_expect(const struct sched *s, uint16_t up, double work)
+{
+    double rate = up_rate(s, up);
+
+    return rate > 0 ? (usec_t)(work / rate * (double)USEC_PER_SEC) : 0;
+}
+
+bool up_slow(const struct sched *s, uint16_t up)
+{
+    (void)s;
+    (void)up;
+    return false;
+}
+
+bool up_idle_room(const struct sched *s, uint16_t up)
+{
+    return sched_set_has(&s->roomy, up);
+}

@@ -12,15 +12,7 @@ static uint32_t count(const struct sched *s, const struct retries *q)
 
 static uint32_t ready(const struct sched *s, const struct batch_queue *q)
 {
-    uint32_t n = count(s, &q->ready) + count(s, &q->alone);
-
-    if (q->closed)
-        return 0;
-    if (q->hold == 0)
-        return n + q->fresh;
-    for (uint32_t i = q->cursor; i < q->n_items && i < q->hold; i++)
-        n += !queue_is_done(q, i);
-    return n;
+    return q->closed ? 0 : count(s, &q->ready) + count(s, &q->alone) + place_ready(q);
 }
 
 static uint32_t suspects(const struct sched *s, const struct batch_queue *q)
@@ -45,6 +37,9 @@ void sched_batch_view(const struct sched *s, uint32_t batch, struct sched_batch_
         .ready = ready(s, q),
         .due = USEC_INFINITY,
         .suspects = suspects(s, q),
+        .denied = q->trusted ? 0 : q->denied,
+        .stopped = q->stopped,
+        .critical = q->critical,
         .group_full = group_full(s, q->lane->group),
         .room = set_meets(&q->lane->set, &s->roomy),
         .upstreams = q->lane->set,
@@ -53,7 +48,7 @@ void sched_batch_view(const struct sched *s, uint32_t batch, struct sched_batch_
         const struct retry *r = &s->retries[s->heap[i].retry];
 
         if (r->batch == batch && !q->closed && s->heap[i].at < ret->due &&
-            (q->hold == 0 || r->item < q->hold))
+            (q->hold == 0 || q->items[r->pos].item < q->hold))
             ret->due = s->heap[i].at;
     }
 }
@@ -66,7 +61,7 @@ uint64_t sched_batch_ahead(const struct sched *s, uint32_t batch)
     for (uint32_t i = 0; i < s->n_batches; i++) {
         const struct batch_queue *q = s->batches[i];
 
-        if (!q->used || q->paused || q->priority <= mine->priority ||
+        if (!q->used || q->paused || q->stopped || q->priority <= mine->priority ||
             !set_meets(&q->lane->set, &mine->lane->set))
             continue;
         n += ready(s, q);

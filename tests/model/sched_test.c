@@ -7,7 +7,7 @@
  * What must hold: no ticket breaks a window, a pause, a hold, a set, a group's limit; what
  * runs alone is alone; a line is never in flight twice, ends at most once, and every line
  * of an open batch ends; nobody of lower priority goes while one of higher could have gone
- * there, and equals go in turn; who waits is woken, and never without need.
+ * there, and of a group's equals the earliest deadline goes; who waits is woken, and never without need.
  */
 #include "base/mem.h"
 #include "sched/sched.h"
@@ -35,8 +35,9 @@ struct mbatch {
     bool near; /* a line of it may have to run alone: that takes turns unseen by us */
     struct sched_set set;
     uint16_t group;
-    uint64_t joined; /* its place among equals */
-    unsigned passed; /* how often an equal went where it could have gone */
+    usec_t deadline;
+    uint64_t seq;    /* of equal deadlines the lower one goes first */
+    unsigned flying; /* more than 64 only when a line of it was answered */
 };
 
 struct model {
@@ -100,7 +101,7 @@ static bool group_has_room(const struct model *m, uint16_t group)
 static bool could_have_gone(const struct model *m, const struct mbatch *c, uint16_t up)
 {
     return c->state && c->open && !c->paused && sched_set_has(&c->set, up) &&
-           group_has_room(m, c->group) && has_fresh(c);
+           c->flying < 50 && group_has_room(m, c->group) && has_fresh(c);
 }
 
 static void check_order(struct model *m, const struct mbatch *b, uint16_t up)
@@ -112,9 +113,9 @@ static void check_order(struct model *m, const struct mbatch *b, uint16_t up)
             continue;
         if (c->priority > b->priority)
             FAIL("priority %d went before %d", b->priority, c->priority);
-        if (!b->near && !c->near)
-            OK(b->joined < c->joined);
-        OK(++c->passed <= 4 * BATCHES);
+        if (b->group == c->group && !b->near && !c->near)
+            OK(b->deadline < c->deadline ||
+               (b->deadline == c->deadline && b->seq < c->seq));
     }
 }
 
@@ -131,8 +132,7 @@ static void check_ticket(struct model *m, const struct sched_ticket *t)
     if (!t->alone)
         check_order(m, b, t->upstream);
     b->state[t->item] = FLYING;
-    b->joined = ++m->seq;
-    b->passed = 0;
+    b->flying++;
     b->near = b->near || t->attempt + 2 >= ATTEMPTS;
     m->alone[up] = t->alone;
     m->n_alone += t->alone;
@@ -200,6 +200,7 @@ static void land(struct model *m)
     m->flying[t.upstream]--;
     m->alone[t.upstream] = false;
     m->in_group[b->group]--;
+    b->flying--;
     if (pick(m, 50) == 0) {
         sched_aborted(m->s, &t, m->now);
         b->state[t.item] = b->open ? AGAIN : ENDED;
@@ -237,7 +238,7 @@ static struct sched_set random_set(struct model *m)
 static void begin(struct model *m, struct mbatch *b)
 {
     struct sched_batch_opts o = {.n_items = 1 + pick(m, 200),
-                                 .deadline = m->now + USEC_PER_SEC,
+                                 .deadline = m->now + pick(m, 4) * USEC_PER_SEC,
                                  .priority = (int)pick(m, 3) - 1,
                                  .paused = pick(m, 8) == 0,
                                  .group = (uint16_t)pick(m, GROUPS)};
@@ -250,19 +251,17 @@ static void begin(struct model *m, struct mbatch *b)
                          .paused = o.paused,
                          .group = o.group,
                          .set = random_set(m),
-                         .joined = ++m->seq};
+                         .deadline = o.deadline,
+                         .seq = ++m->seq};
     b->hold = o.hold = pick(m, 4) ? 0 : 1 + pick(m, 50);
     o.upstreams = &b->set;
     b->handle = sched_batch_add(m->s, &o, m->now);
 }
 
-/* An edit that changes nothing keeps the turn. */
 static void edit(struct model *m, struct mbatch *b)
 {
-    struct mbatch was = *b;
-    unsigned what = pick(m, 4);
+    unsigned what = pick(m, 5);
 
-    b->passed = 0;
     if (what == 0) {
         b->set = random_set(m);
         sched_batch_upstreams(m->s, b->handle, &b->set);
@@ -272,11 +271,10 @@ static void edit(struct model *m, struct mbatch *b)
             b->hold = pick(m, 2) ? 0 : 1 + pick(m, 60);
         if (what == 3)
             b->priority = (int)pick(m, 3) - 1;
-        sched_batch_edit(m->s, b->handle, b->priority, b->paused, b->hold, m->now);
+        if (what == 4)
+            b->deadline = m->now + pick(m, 4) * USEC_PER_SEC;
+        sched_batch_edit(m->s, b->handle, b->priority, b->paused, b->hold, b->deadline);
     }
-    if (b->paused != was.paused || b->hold != was.hold || b->priority != was.priority ||
-        memcmp(&b->set, &was.set, sizeof was.set) != 0)
-        b->joined = ++m->seq;
 }
 
 static void batches(struct model *m)

@@ -59,17 +59,21 @@ TEST(what_was_done_before_is_not_handed_out_again)
     sched_free(s);
 }
 
-TEST(batches_take_turns)
+TEST(of_a_groups_batches_the_earliest_deadline_goes_first)
 {
     struct sched *s = make(1, 4);
     struct sched_ticket t[4];
 
-    add(s, 100);
+    add(s, 100); /* by SEC */
     add(s, 1);
+    EQ_INT(sched_batch_add(
+               s, &(struct sched_batch_opts){.n_items = 2, .deadline = SEC - 1}, 0),
+           2);
     EQ_INT(sched_next(s, t, 4, 0), 4);
-    EQ_INT(t[0].batch, 0);
-    EQ_INT(t[1].batch, 1);
+    EQ_INT(t[0].batch, 2);
+    EQ_INT(t[1].batch, 2);
     EQ_INT(t[2].batch, 0);
+    EQ_INT(t[3].batch, 0);
     sched_free(s);
 }
 
@@ -155,7 +159,8 @@ TEST(rejects_never_use_up_a_line_and_shrink_the_window_once_a_flight)
     struct sched_ticket t[100];
     struct sched_up_view v;
 
-    add(s, 100);
+    add(s, 50);
+    add(s, 50);
     EQ_INT(sched_next(s, t, 100, 10), 100);
     for (unsigned i = 0; i < 50; i++)
         EQ_INT(back(s, &t[i], OUTCOME_CAPACITY, -1, 20 + i), SCHED_RETRY);
@@ -229,7 +234,8 @@ TEST(a_storm_of_errors_opens_the_breaker_and_spares_the_lines)
     struct sched_up_view v;
     unsigned counted = 0;
 
-    add(s, 100);
+    add(s, 50);
+    add(s, 50);
     for (unsigned round = 0; round < 3; round++) {
         usec_t now = round * 100 * SEC;
         size_t n = sched_next(s, t, 100, now);
