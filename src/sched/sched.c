@@ -91,18 +91,17 @@ static void go(struct sched *s, const struct line_out *l, uint16_t up, usec_t no
                struct sched_ticket *out)
 {
     struct batch_queue *q = s->batches[l->batch];
-    struct upstream *u = &s->ups[up];
+    const struct sched_item *item = &q->items[l->pos];
     uint32_t i = call_new(s);
     struct call *c = &s->calls[i];
 
-    u->inflight++;
-    u->alone = l->alone;
-    up_refresh(s, up);
     q->inflight++;
     c->pos = l->pos;
-    c->work = length_work(s, q, &q->items[l->pos]);
+    c->work = length_work(s, q, item);
+    c->cost =
+        item->prompt + (item->max_out ? item->max_out : length_out(s, q, item->max_out));
     c->t = (struct sched_ticket){.batch = l->batch,
-                                 .item = q->items[l->pos].item,
+                                 .item = item->item,
                                  .call = i,
                                  .upstream = up,
                                  .attempt = l->attempts,
@@ -113,8 +112,8 @@ static void go(struct sched *s, const struct line_out *l, uint16_t up, usec_t no
         c->twin = l->twin;
         s->calls[l->twin].twin = i;
         q->hedged++;
-        u->hedges++;
     }
+    up_sent(s, &c->t, c->work, c->cost, now);
     turn_charge(s, q, c->work);
     *out = c->t;
 }
@@ -280,17 +279,10 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
 
 static void landed(struct sched *s, struct batch_queue *q, const struct sched_ticket *t)
 {
-    struct upstream *u = &s->ups[t->upstream];
-
-    CHECK(u->inflight > 0 && q->inflight > 0);
-    u->inflight--;
+    CHECK(q->inflight > 0);
     q->inflight--;
     s->groups[q->lane->group].inflight--;
-    if (t->alone) {
-        u->alone = false;
-        sched_set_del(&s->taken, t->upstream);
-        s->unpark = true;
-    }
+    up_landed(s, t);
 }
 
 /* The call is over; *ret is what it was. */
@@ -346,17 +338,12 @@ static bool is_elsewhere(const struct batch_queue *q, uint16_t up, enum outcome_
            set_meets(&others, &others);
 }
 
-/* What was charged was an estimate. */
-static void settle(struct sched *s, struct batch_queue *q, const struct call *c,
-                   const struct sched_outcome *o)
+static double work_done(const struct call *c, const struct sched_outcome *o)
 {
-    double work = c->work;
-
-    if (o->has_usage)
-        work = work_of(o->prompt - (o->cached < o->prompt ? o->cached : o->prompt),
-                       o->prompt, o->output);
-    turn_charge(s, q, work - c->work);
-    length_seen(s, q, &q->items[c->pos], o);
+    if (!o->has_usage)
+        return c->work;
+    return work_of(o->prompt - (o->cached < o->prompt ? o->cached : o->prompt), o->prompt,
+                   o->output);
 }
 
 static void wait_again(struct sched *s, struct batch_queue *q, const struct retry *r,
@@ -417,12 +404,15 @@ enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
     bool elsewhere = is_elsewhere(q, t->upstream, o->cls), counts;
     bool final = outcome_final(o->cls) && !elsewhere;
     struct call c;
+    double work;
 
     call_over(s, t, &c);
     landed(s, q, t);
-    counts = up_learn(s, t, o->cls, o->retry_after, now) || elsewhere;
+    work = work_done(&c, o);
+    counts = up_learn(s, t, o, work, c.cost, now) || elsewhere;
     up_refresh(s, t->upstream);
-    settle(s, q, &c, o);
+    turn_charge(s, q, work - c.work); /* what was charged was an estimate */
+    length_seen(s, q, &q->items[c.pos], o);
     if (c.lost)
         return SCHED_DROP;
     if (!elsewhere)
@@ -501,30 +491,14 @@ static struct sched_set wanted(const struct sched *s)
     return set;
 }
 
-static struct sched_set closed_and_wanted(const struct sched *s)
-{
-    struct sched_set want = {{0}};
-
-    if (set_meets(&s->closed, &s->closed) && !s->paused)
-        want = wanted(s);
-    return set_both(&want, &s->closed);
-}
-
 usec_t sched_next_wake(const struct sched *s, usec_t now)
 {
-    struct sched_set closed = closed_and_wanted(s);
-    usec_t at = USEC_INFINITY;
-    uint16_t up;
+    struct sched_set want = {{0}};
+    usec_t at;
 
-    while ((up = set_pop(&closed)) != NO_UPSTREAM)
-        if (s->ups[up].reopen < at)
-            at = s->ups[up].reopen;
-    for (unsigned i = 0; i < s->n_ups; i++) {
-        const struct upstream *u = &s->ups[i];
-
-        if (u->state == SCHED_UP_DEAD && !u->probing && u->reopen < at)
-            at = u->reopen;
-    }
+    if (!s->paused && (set_meets(&s->closed, &s->closed) || set_meets(&s->dry, &s->dry)))
+        want = wanted(s);
+    at = up_wake(s, &want, now);
     if (s->n_heap && s->heap[0].at < at)
         at = s->heap[0].at;
     if (!s->paused && call_wake(s) < at)

@@ -2,7 +2,10 @@
 /*
  * sched_int: what the files of the scheduler share.
  *
- *   sched_up.c      upstreams: windows, breaker, probes, who has room
+ *   sched_up.c      upstreams: breaker, probes, who has room (sched_up.h)
+ *   sched_window.c  how many calls each may have: metrics, rejects, the knee
+ *   sched_quota.c   what each allows a minute
+ *   sched_speed.c   what each gets done, and how long it takes
  *   sched_retry.c   lines that wait for another try, and the heap of those not yet due
  *   sched_queue.c   batches: how they are added and changed, and what is in them
  *   sched_turn.c    whose turn it is: levels, groups, deadlines
@@ -15,13 +18,11 @@
 #pragma once
 
 #include "base/list.h"
-#include "sched/sched.h"
+#include "sched/sched_up.h"
 
-#define NO_UPSTREAM UINT16_MAX
-#define NO_RETRY    UINT32_MAX
-#define NO_CALL     UINT32_MAX
-#define NO_POS      UINT32_MAX
-#define SET_WORDS   (LIMIT_UPSTREAMS / 64)
+#define NO_CALL   UINT32_MAX
+#define NO_POS    UINT32_MAX
+#define SET_WORDS (LIMIT_UPSTREAMS / 64)
 
 /* Levels: idle work, the priorities, what would miss its deadline. */
 #define LEVEL_IDLE     0
@@ -54,25 +55,6 @@ struct due {
 
 struct retries { /* first in, first out */
     uint32_t head, tail;
-};
-
-struct upstream {
-    struct sched_upstream_opts o;
-    enum sched_up_state state;
-    unsigned max_window, inflight;
-    double window;      /* fractional; the effective one is its whole part */
-    double reject_ewma; /* share of calls rejected (DCTCP's alpha) */
-    usec_t recover;     /* calls sent before this belong to a cut made already */
-    usec_t since, reopen;
-    unsigned fail_row;   /* failures without a success between them */
-    unsigned reject_row; /* rejects likewise */
-    unsigned pauses;     /* pauses in a row, for doubling */
-    unsigned probes;     /* unhealthy probes and failed trials in a row, likewise */
-    bool probing;
-    bool alone; /* a line that may be poison is in flight: nothing else goes there */
-    uint32_t reserved; /* such a line, for which it is drained; NO_RETRY: none */
-    uint64_t done, failed, hedges;
-    double work_rate; /* EWMA */
 };
 
 /* --- Lengths -------------------------------------------------------------------------
@@ -180,6 +162,7 @@ struct call {
     uint32_t twin; /* NO_CALL: the line is in flight once */
     uint32_t next; /* in the list of free ones, or of those to be closed */
     double work;   /* estimated when it went */
+    double cost;   /* tokens that it may take at most, as quotas count */
     bool used;
     bool lost; /* the twin has brought the result */
 };
@@ -191,6 +174,7 @@ struct sched {
     unsigned n_ups;
     struct sched_set roomy;               /* may take one more line */
     struct sched_set closed;              /* state CLOSED */
+    struct sched_set dry;                 /* wait for their quota; see up_wake */
     struct sched_set taken;               /* alone in flight, or reserved */
     uint16_t last_group[LIMIT_UPSTREAMS]; /* whose turn it was */
     unsigned n_reserved;
@@ -268,25 +252,6 @@ static inline bool group_full(const struct sched *s, uint16_t group)
 /* sched.c */
 usec_t sched_jitter(struct sched *s, usec_t below);
 usec_t sched_doubled(usec_t base, unsigned times, usec_t cap);
-
-/* sched_up.c */
-void up_refresh(struct sched *s, uint16_t up); /* after any change of an upstream */
-void up_reopen(struct sched *s, usec_t now);   /* those whose pause is over */
-/* The smallest share of its window in use; `avoid` only when there is no other.  idle: only
- * one with nothing in flight. */
-uint16_t up_pick(const struct sched *s, const struct sched_set *set, uint16_t avoid,
-                 bool idle);
-/* Learns from the end of a call; says whether a failure counts against the line. */
-bool up_learn(struct sched *s, const struct sched_ticket *t, enum outcome_class cls,
-              usec_t retry_after, usec_t now);
-/* Work a second, as sched_item says; 0: not known yet. */
-double up_rate(const struct sched *s, uint16_t up);
-/* How long so much work takes there; 0: not known yet. */
-usec_t up_expect(const struct sched *s, uint16_t up, double work);
-bool up_slow(const struct sched *s, uint16_t up);
-/* Would it take a line of idle work now, that has room for others? */
-bool up_idle_room(const struct sched *s, uint16_t up);
-bool outcome_final(enum outcome_class cls);
 
 /* sched_retry.c */
 void retry_wait(struct sched *s, const struct retry *r, usec_t until);

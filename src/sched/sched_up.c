@@ -203,12 +203,43 @@ bool outcome_final(enum outcome_class cls)
            cls == OUTCOME_DENIED;
 }
 
-bool up_learn(struct sched *s, const struct sched_ticket *t, enum outcome_class cls,
-              usec_t retry_after, usec_t now)
+void up_sent(struct sched *s, struct sched_ticket *t, double work, double cost,
+             usec_t now)
 {
     struct upstream *u = &s->ups[t->upstream];
+
+    (void)cost;
+    (void)now;
+    u->inflight++;
+    u->alone = t->alone;
+    u->hedges += t->hedge;
+    t->timeout = up_timeout(s, t->upstream, work);
+    up_refresh(s, t->upstream);
+}
+
+void up_landed(struct sched *s, const struct sched_ticket *t)
+{
+    struct upstream *u = &s->ups[t->upstream];
+
+    CHECK(u->inflight > 0);
+    u->inflight--;
+    if (t->alone) {
+        u->alone = false;
+        sched_set_del(&s->taken, t->upstream);
+        s->unpark = true;
+    }
+}
+
+bool up_learn(struct sched *s, const struct sched_ticket *t,
+              const struct sched_outcome *o, double work, double cost, usec_t now)
+{
+    struct upstream *u = &s->ups[t->upstream];
+    enum outcome_class cls = o->cls;
+    usec_t retry_after = o->retry_after;
     bool in_order = u->state != SCHED_UP_DEAD;
 
+    (void)work;
+    (void)cost;
     if (outcome_final(cls)) { /* it answered: also a 400 shows a server in order */
         u->done++;
         up_succeeded(u, t->sent, now);
@@ -242,6 +273,14 @@ usec_t up_expect(const struct sched *s, uint16_t up, double work)
     return rate > 0 ? (usec_t)(work / rate * (double)USEC_PER_SEC) : 0;
 }
 
+usec_t up_timeout(const struct sched *s, uint16_t up, double work)
+{
+    (void)s;
+    (void)up;
+    (void)work;
+    return 0;
+}
+
 bool up_slow(const struct sched *s, uint16_t up)
 {
     (void)s;
@@ -252,4 +291,23 @@ bool up_slow(const struct sched *s, uint16_t up)
 bool up_idle_room(const struct sched *s, uint16_t up)
 {
     return sched_set_has(&s->roomy, up);
+}
+
+usec_t up_wake(const struct sched *s, const struct sched_set *wanted, usec_t now)
+{
+    struct sched_set closed = set_both(wanted, &s->closed);
+    usec_t at = USEC_INFINITY;
+    uint16_t up;
+
+    (void)now;
+    while ((up = set_pop(&closed)) != NO_UPSTREAM)
+        if (s->ups[up].reopen < at)
+            at = s->ups[up].reopen;
+    for (unsigned i = 0; i < s->n_ups; i++) {
+        const struct upstream *u = &s->ups[i];
+
+        if (u->state == SCHED_UP_DEAD && !u->probing && u->reopen < at)
+            at = u->reopen;
+    }
+    return at;
 }
