@@ -113,7 +113,9 @@ static void go(struct sched *s, const struct line_out *l, uint16_t up, usec_t no
         s->calls[l->twin].twin = i;
         q->hedged++;
     }
-    up_sent(s, &c->t, c->work, c->cost, now);
+    up_sent(s, &c->t,
+            item->max_out ? work_of(item->prompt, item->prompt, item->max_out) : 0,
+            c->cost, now);
     turn_charge(s, q, c->work);
     *out = c->t;
 }
@@ -189,6 +191,10 @@ static bool take_line(struct sched *s, struct batch_queue *q, uint16_t up,
     uint32_t retry = retries_pop_for(s, &q->ready, up, has_choice(s, q, up));
 
     *l = (struct line_out){.batch = q->handle, .twin = NO_CALL};
+    if (retry != NO_RETRY && s->retries[retry].attempts > 0 && !up_may_retry(s, up)) {
+        retries_push_front(s, &q->ready, retry);
+        retry = NO_RETRY;
+    }
     if (retry == NO_RETRY) {
         l->pos = place_take(s, q, up);
         return l->pos != NO_POS;

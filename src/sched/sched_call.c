@@ -117,14 +117,15 @@ uint32_t call_late(struct sched *s, uint16_t up, usec_t now)
 
 usec_t call_wake(const struct sched *s)
 {
+    bool late = false, room = false;
+
     if (s->n_inflight == 0)
         return USEC_INFINITY;
     for (uint16_t up = 0; up < s->n_ups; up++) {
-        if (!sched_set_has(&s->roomy, up) || up_rate(s, up) <= 0)
-            continue;
-        for (uint32_t i = 0; i < s->n_calls; i++)
-            if (may_hedge(s, &s->calls[i], up))
-                return s->hedge_at;
+        const struct upstream *u = &s->ups[up];
+
+        late = late || (u->o.aborts && u->inflight > 0);
+        room = room || (sched_set_has(&s->roomy, up) && up_rate(s, up) > 0);
     }
-    return USEC_INFINITY;
+    return late && room ? s->hedge_at : USEC_INFINITY;
 }

@@ -2,10 +2,7 @@
 /*
  * sched_int: what the files of the scheduler share.
  *
- *   sched_up.c      upstreams: breaker, probes, who has room (sched_up.h)
- *   sched_window.c  how many calls each may have: metrics, rejects, the knee
- *   sched_quota.c   what each allows a minute
- *   sched_speed.c   what each gets done, and how long it takes
+ *   sched_up.h      upstreams; their files are listed there
  *   sched_retry.c   lines that wait for another try, and the heap of those not yet due
  *   sched_queue.c   batches: how they are added and changed, and what is in them
  *   sched_turn.c    whose turn it is: levels, groups, deadlines
@@ -109,6 +106,8 @@ struct lane {
     uint16_t group;
     uint32_t n_batches;
     uint32_t levels; /* bit i: rings[i] is not empty */
+    uint64_t turn;   /* in this one those before `at` had nothing to send */
+    struct list *at;
     struct list rings[LEVELS];
 };
 
@@ -186,7 +185,7 @@ struct sched {
     uint32_t n_batches;
     struct list parked;
     bool unpark; /* what the parked wait for may have come */
-    uint64_t seq;
+    uint64_t seq, turn;
     struct retry *retries;
     uint32_t n_retries, free_retry;
     struct due *heap; /* by time */
@@ -199,6 +198,11 @@ struct sched {
     struct cuts *cuts;      /* sched_place.c */
     unsigned n_cuts;
     bool paused;
+
+    /* sched_up.h */
+    usec_t judge_at;      /* who is slow */
+    bool samples;         /* somebody asks for metrics */
+    uint16_t sample_next; /* whose turn it is */
 };
 
 static inline bool set_meets(const struct sched_set *a, const struct sched_set *b)

@@ -147,15 +147,23 @@ void turn_charge(struct sched *s, const struct batch_queue *q, double work)
 
 /* --- Turns --------------------------------------------------------------------------- */
 
+/* The lane's batches that were not asked yet in this turn. */
+static struct list *rest(const struct sched *s, const struct lane *l, int level)
+{
+    return l->turn == s->turn ? l->at : l->rings[level].next;
+}
+
 static bool may_go(const struct sched *s, const struct lane *l, int level, uint16_t up)
 {
     return (l->levels >> level & 1) && sched_set_has(&l->set, up) &&
-           !group_full(s, l->group) && (level != LEVEL_IDLE || up_idle_room(s, up));
+           rest(s, l, level) != &l->rings[level] && !group_full(s, l->group) &&
+           (level != LEVEL_IDLE || up_idle_room(s, up));
 }
 
-static const struct batch_queue *first(const struct lane *l, int level)
+static const struct batch_queue *first(const struct sched *s, const struct lane *l,
+                                       int level)
 {
-    return list_entry(l->rings[level].next, struct batch_queue, ring);
+    return list_entry(rest(s, l, level), struct batch_queue, ring);
 }
 
 /* The lane whose group has its turn at this upstream. */
@@ -170,11 +178,12 @@ static struct lane *next_lane(const struct sched *s, int level, uint16_t up)
         if (!may_go(s, l, level, up))
             continue;
         if (l->group == s->last_group[up] &&
-            (!stays || before(first(l, level), first(stays, level))))
+            (!stays || before(first(s, l, level), first(s, stays, level))))
             stays = l;
         more = best ? s->groups[l->group].served - s->groups[best->group].served : -1;
-        if (more < 0 ||
-            (l->group == best->group && before(first(l, level), first(best, level))))
+        if (!best || more < 0 ||
+            (l->group == best->group &&
+             before(first(s, l, level), first(s, best, level))))
             best = l;
     }
     if (stays &&
@@ -182,18 +191,6 @@ static struct lane *next_lane(const struct sched *s, int level, uint16_t up)
             s->groups[best->group].served + QUANTUM / s->groups[stays->group].weight)
         best = stays;
     return best;
-}
-
-static bool try_lane(struct sched *s, struct lane *l, int level, uint16_t up, turn_fn *fn,
-                     void *ctx)
-{
-    list_each_safe (it, &l->rings[level]) {
-        if (fn(s, list_entry(it, struct batch_queue, ring), up, ctx)) {
-            s->last_group[up] = l->group;
-            return true;
-        }
-    }
-    return false;
 }
 
 static uint32_t levels_of(const struct sched *s, uint16_t up)
@@ -210,18 +207,21 @@ bool turn_each(struct sched *s, uint16_t up, turn_fn *fn, void *ctx)
 {
     for (uint32_t levels = levels_of(s, up); levels;) {
         int level = 31 - __builtin_clz(levels);
-        struct lane *best = next_lane(s, level, up);
+        struct lane *l;
 
+        s->turn++;
         levels &= ~(1u << level);
-        if (!best)
-            continue;
-        if (try_lane(s, best, level, up, fn, ctx))
-            return true;
-        /* What is left of it is kept for other upstreams: then any will do. */
-        for (unsigned i = 0; i < s->n_lanes; i++)
-            if (s->lanes[i] != best && may_go(s, s->lanes[i], level, up) &&
-                try_lane(s, s->lanes[i], level, up, fn, ctx))
+        while ((l = next_lane(s, level, up))) {
+            struct list *at = rest(s, l, level);
+
+            l->at =
+                at->next; /* what is left of this one may be kept for other upstreams */
+            l->turn = s->turn;
+            if (fn(s, list_entry(at, struct batch_queue, ring), up, ctx)) {
+                s->last_group[up] = l->group;
                 return true;
+            }
+        }
     }
     return false;
 }

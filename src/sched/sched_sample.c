@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The window by the server's own queue: what waits there is to be a fraction of a second's
+ * work, so that it never idles and the order of all else is still ours.  And the gate for
+ * idle work: that stops being sent as soon as the server has hardly room for others.
+ */
+#include "sched/sched_int.h"
+
+#include <math.h>
+
+/* How often metrics are asked for: with calls in flight, and without; doubled while there is
+ * no answer. */
+#define EVERY      (500 * USEC_PER_MS)
+#define EVERY_IDLE (5 * USEC_PER_SEC)
+#define EVERY_MOST (60 * USEC_PER_SEC)
+#define JITTER     10 /* a tenth */
+
+/* A sample is news for so long, in its intervals; and for so many failures. */
+#define STALE       (4 * USEC_PER_SEC)
+#define STALE_TIMES 3
+
+/* The queue that is too short, and the one that is too long: in calls, in seconds of calls,
+ * and as a share of those that run. */
+#define SHORT_CALLS   2
+#define SHORT_SECONDS 0.05
+#define LONG_CALLS    4
+#define LONG_SECONDS  0.15
+#define LONG_SHARE    0.06
+
+/* Growth while the queue is short. */
+#define DISCOVER 1.5
+#define TRACK    0.05
+
+/* Memory is short when requests lose theirs: the cut. */
+#define KV_FULL   0.9
+#define KV_THRASH 0.02
+#define KV_CUT    0.93
+
+/* Samples in a row that cannot be of what we send. */
+#define DOUBT    6
+#define OURS     0.3 /* of our calls must be seen in it */
+#define OURS_FEW 8
+
+/* Idle work: shares of what the server does at once, for a reserve of 0.4. */
+#define RESERVE   0.4
+#define HOT_SHARE 0.375 /* of the reserve: so much is left when idle work must go */
+#define KV_COOL   0.7
+#define IDLE_GROW 0.1
+
+/* --- Who is asked, and when ---------------------------------------------------------- */
+
+bool sample_trusted(const struct upstream *u, usec_t now)
+{
+    usec_t news = STALE_TIMES * (u->sample_at - u->sampled);
+
+    if (u->sampled == 0 || u->sample.waiting < 0 || u->same >= DOUBT ||
+        u->foreign >= DOUBT || u->sample_fails >= STALE_TIMES)
+        return false;
+    return now - u->sampled <= (news > STALE ? news : STALE);
+}
+
+static usec_t interval(struct sched *s, const struct upstream *u)
+{
+    usec_t every =
+        sched_doubled(u->inflight ? EVERY : EVERY_IDLE, u->sample_fails, EVERY_MOST);
+
+    return every - every / JITTER + sched_jitter(s, 2 * every / JITTER);
+}
+
+void sample_busy(struct sched *s, struct upstream *u, usec_t now)
+{
+    usec_t soon;
+
+    if (u->inflight != 1 || u->sampling)
+        return;
+    soon = now + interval(s, u);
+    if (u->sample_at > soon)
+        u->sample_at = soon;
+}
+
+bool sched_sample_due(struct sched *s, uint16_t *ret_up, usec_t now)
+{
+    s->samples = true;
+    for (unsigned i = 0; i < s->n_ups; i++) {
+        uint16_t up = s->sample_next < s->n_ups ? s->sample_next : 0;
+        struct upstream *u = &s->ups[up];
+
+        s->sample_next = (uint16_t)(up + 1);
+        if (u->sampling || u->state == SCHED_UP_DEAD || now < u->sample_at)
+            continue;
+        u->sampling = true;
+        u->asked_inflight = u->inflight;
+        *ret_up = up;
+        return true;
+    }
+    return false;
+}
+
+usec_t sample_wake(const struct sched *s)
+{
+    usec_t at = USEC_INFINITY;
+
+    for (unsigned i = 0; s->samples && i < s->n_ups; i++) {
+        const struct upstream *u = &s->ups[i];
+
+        if (!u->sampling && u->state != SCHED_UP_DEAD && u->sample_at < at)
+            at = u->sample_at;
+    }
+    return at;
+}
+
+/* --- The window ---------------------------------------------------------------------- */
+
+/* Steps of growth that one sample stands for: they are rarer where the network is slow. */
+static double steps(usec_t since)
+{
+    if (since >= 8 * EVERY)
+        return 3;
+    return since >= 3 * EVERY ? 2 : 1;
+}
+
+static void grow(struct upstream *u, usec_t since)
+{
+    double n = steps(since), by = TRACK * u->window * n;
+
+    if (!u->filled)
+        return;
+    if (u->discover)
+        by = u->window * (pow(DISCOVER, n) - 1) + 1;
+    else if (by < 2)
+        by = 2;
+    window_grow(u, by, SCHED_BY_METRICS);
+}
+
+static void shrink(struct upstream *u, double to)
+{
+    if (to < u->window / 2)
+        to = u->window / 2;
+    u->discover = false;
+    u->resume = 0;
+    if (to < u->window)
+        window_put(u, to, SCHED_BY_METRICS);
+}
+
+static void steer(struct upstream *u, const struct sched_sample *m, double preempted,
+                  usec_t since)
+{
+    double running = m->running > 0 ? m->running : 0;
+    double low = SHORT_SECONDS * u->call_rate, high = LONG_SECONDS * u->call_rate;
+
+    if (low < SHORT_CALLS)
+        low = SHORT_CALLS;
+    if (high < LONG_SHARE * running)
+        high = LONG_SHARE * running;
+    if (high < LONG_CALLS)
+        high = LONG_CALLS;
+    if (m->kv > KV_FULL && preempted > KV_THRASH * (running > 1 ? running : 1))
+        shrink(u, KV_CUT * u->window);
+    else if (m->waiting <= low)
+        grow(u, since);
+    else if (m->waiting > high) /* what waits too much came from what is in flight */
+        shrink(u, u->inflight - (m->waiting - high));
+    else
+        u->discover = false;
+}
+
+/* --- Doubt --------------------------------------------------------------------------- */
+
+static bool is_frozen(const struct upstream *u, const struct sched_sample *m)
+{
+    const struct sched_sample *was = &u->sample;
+
+    return u->sampled && u->done > u->asked_done + OURS_FEW &&
+           (m->kv >= 0 || m->prefix_queries >= 0) && m->running == was->running &&
+           m->waiting == was->waiting && m->kv == was->kv &&
+           m->prefix_queries == was->prefix_queries && m->running + m->waiting > 0;
+}
+
+/* One server of several behind one address is asked, each time another perhaps. */
+static bool is_foreign(const struct upstream *u, const struct sched_sample *m)
+{
+    unsigned ours = u->inflight < u->asked_inflight ? u->inflight : u->asked_inflight;
+
+    return ours >= OURS_FEW &&
+           m->running + (m->waiting > 0 ? m->waiting : 0) < OURS * (double)ours;
+}
+
+/* --- Idle work ----------------------------------------------------------------------- */
+
+static double reserve(const struct upstream *u)
+{
+    return u->o.reserve > 0 && u->o.reserve < 1 ? u->o.reserve : RESERVE;
+}
+
+/* How many it does at once; what is not known does not limit. */
+static double most_running(const struct upstream *u)
+{
+    if (u->slots)
+        return u->slots;
+    return u->max_running > 0 ? u->max_running : INFINITY;
+}
+
+static void gate(struct upstream *u, const struct sched_sample *m)
+{
+    double most = most_running(u), running = m->running > 0 ? m->running : 0;
+    double waiting = m->waiting > 0 ? m->waiting : 0, cool = (1 - reserve(u)) * most;
+    double excess = waiting + running - cool, to;
+
+    if (waiting > 0 || running > (1 - HOT_SHARE * reserve(u)) * most || m->kv > KV_FULL) {
+        if (excess < 1 || most == INFINITY)
+            excess = 1;
+        to = u->inflight - excess;
+        if (to < u->idle_window)
+            u->idle_window = to > 0 ? to : 0;
+    } else if (running < cool && m->kv < KV_COOL && u->inflight >= idle_now(u)) {
+        to = u->idle_window * (1 + IDLE_GROW);
+        if (to < u->idle_window + 2)
+            to = u->idle_window + 2;
+        if (to > u->inflight + (cool - running))
+            to = u->inflight + (cool - running);
+        if (to > u->idle_window)
+            u->idle_window = to < u->o.window ? to : u->o.window;
+    }
+}
+
+unsigned idle_now(const struct upstream *u)
+{
+    double window = window_now(u), share = (1 - reserve(u)) * window;
+
+    if (u->sampled == 0 || u->sample_fails >= STALE_TIMES || u->same >= DOUBT)
+        window = share < 1 ? 1 : share;
+    else if (u->idle_window < window)
+        window = u->idle_window;
+    return (unsigned)window;
+}
+
+bool up_idle_room(const struct sched *s, uint16_t up)
+{
+    const struct upstream *u = &s->ups[up];
+
+    return sched_set_has(&s->roomy, up) && u->inflight < idle_now(u);
+}
+
+/* --- What came ----------------------------------------------------------------------- */
+
+static void count_calls(struct upstream *u, usec_t since)
+{
+    double seconds = (double)since / USEC_PER_SEC;
+    double rate = (double)(u->done - u->asked_done) / seconds;
+
+    u->call_rate += (rate - u->call_rate) * (1 - exp(-seconds / 3));
+}
+
+static void count_hits(struct upstream *u, const struct sched_sample *m)
+{
+    double queries = m->prefix_queries - u->sample.prefix_queries;
+    double hits = m->prefix_hits - u->sample.prefix_hits;
+
+    if (m->prefix_queries < 0 || m->prefix_hits < 0 || queries <= 0 || hits < 0 ||
+        hits > queries || u->sample.prefix_queries < 0)
+        return;
+    u->queries = 0.9 * u->queries + queries;
+    u->hits = 0.9 * u->hits + hits;
+}
+
+static void learn(struct upstream *u, const struct sched_sample *m, usec_t now)
+{
+    usec_t since = now - u->sampled;
+    double preempted = 0;
+
+    if (u->sampled == 0) {
+        u->idle_window =
+            (1 - reserve(u)) * (u->window < SCHED_START ? u->window : SCHED_START);
+        since = EVERY;
+    } else if (since > 0) {
+        count_calls(u, since);
+        count_hits(u, m);
+        if (m->preemptions >= 0 && u->sample.preemptions >= 0)
+            preempted = m->preemptions - u->sample.preemptions;
+    }
+    u->same = is_frozen(u, m) ? u->same + 1 : 0;
+    u->foreign = is_foreign(u, m) ? u->foreign + 1 : 0;
+    if (m->waiting > 0 && m->running > u->max_running)
+        u->max_running = m->running;
+    if (!u->o.fixed && u->same == 0 && u->foreign == 0 && m->waiting >= 0)
+        steer(u, m, preempted, since);
+    gate(u, m);
+    u->asked_done = u->done;
+    u->sample = *m;
+    u->sampled = now > 0 ? now : 1;
+    u->filled = false;
+}
+
+void sched_sampled(struct sched *s, uint16_t up, const struct sched_sample *m, usec_t now)
+{
+    struct upstream *u = &s->ups[up];
+
+    CHECK(up < s->n_ups && u->sampling);
+    u->sampling = false;
+    if (m && (m->waiting >= 0 || m->running >= 0)) {
+        u->sample_fails = 0;
+        learn(u, m, now);
+    } else if (u->sample_fails < 32) {
+        u->sample_fails++;
+    }
+    u->sample_at = now + interval(s, u);
+    up_refresh(s, up);
+}
