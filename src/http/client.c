@@ -7,13 +7,13 @@
 #include "http/address.h"
 #include "http/answer.h"
 #include "http/client.h"
+#include "http/curlib.h"
 #include "http/lane.h"
 #include "http/target.h"
 #include "base/limits.h"
 #include "base/mem.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -61,6 +61,7 @@ struct hand {
     size_t dropped;   /* bytes of a body that is passed over */
     bool enough;      /* so many that the rest was cut off */
     usec_t started, check_at, connect_limit;
+    usec_t reprieve;            /* its owner gave it until then; 0: it was not asked */
     usec_t connecting;          /* since when; 0: connected */
     int unsent;                 /* at the watchdog's last look; -1: there was none */
     char said[CURL_ERROR_SIZE]; /* libcurl's words */
@@ -78,55 +79,6 @@ struct http_client {
     struct lane *adding; /* the timer of this lane is not worth setting */
     bool in_done, draining, closing;
 };
-
-static pthread_once_t curl_once = PTHREAD_ONCE_INIT;
-
-/*
- * libcurl takes some twenty pieces of zeroed memory a request, and glibc's calloc passes its
- * cache by: malloc and memset cost a third of it (measured: 8,000 instructions a request).
- */
-static void *zeroed(size_t n, size_t size)
-{
-    size_t bytes;
-    void *p;
-
-    if (__builtin_mul_overflow(n, size, &bytes))
-        return NULL;
-    p = mem_try(bytes);
-    if (p)
-        memset(p, 0, bytes);
-    return p;
-}
-
-static char *copied(const char *z)
-{
-    size_t n = strlen(z) + 1;
-    char *p = mem_try(n);
-
-    if (p)
-        memcpy(p, z, n);
-    return p;
-}
-
-static void curl_start(void)
-{
-    /* It tells a lack of memory, here, as many other things. */
-    if (curl_global_init_mem(CURL_GLOBAL_DEFAULT, mem_try, mem_free, mem_resize, copied,
-                             zeroed) != CURLE_OK)
-        PANIC("libcurl does not start, for which it needs memory: out of memory");
-}
-
-/* Options that this libcurl has, with values that it takes, fail for one reason only. */
-static void must(CURLcode code, const char *option)
-{
-    if (code == CURLE_OUT_OF_MEMORY)
-        PANIC("out of memory (%s)", option);
-    if (code != CURLE_OK)
-        PANIC("libcurl does not take %s: %s", option, curl_easy_strerror(code));
-}
-
-#define MUST_SET(easy, option, value)                                                    \
-    must(curl_easy_setopt((easy), (option), (value)), #option)
 
 /* --- hands --- */
 
@@ -439,6 +391,7 @@ static void prepare(struct hand *h, struct http_call *call)
     h->dropped = 0;
     h->enough = false;
     h->unsent = -1;
+    h->reprieve = 0;
     h->said[0] = '\0';
     h->started = h->connecting = clock_mono();
     set_method_and_body(h, call);
@@ -687,6 +640,34 @@ static usec_t next_idle_look(struct hand *h, usec_t now)
                   : h->ride.moved + limit;
 }
 
+/* True: its owner gives it more time; neither limit counts before that has gone. */
+static bool has_more(struct hand *h, usec_t now)
+{
+    struct http_call *call = h->call;
+    usec_t more = call->more ? call->more(call) : 0;
+
+    if (more > 0)
+        h->reprieve = now + more;
+    return more > 0;
+}
+
+/* True: it is over, or *next (an upper bound before) says when to look again. */
+static bool is_silent(struct hand *h, usec_t now, usec_t *next)
+{
+    const struct http_call *call = h->call;
+    usec_t at = sooner(*next, next_idle_look(h, now));
+
+    if (now < h->ride.moved + call->idle_timeout) {
+        *next = at;
+        return false;
+    }
+    if (has_more(h, now)) {
+        *next = sooner(*next, h->reprieve);
+        return false;
+    }
+    return late(h, HTTP_TIMEOUT, "no byte for", call->idle_timeout);
+}
+
 /* True: it is over.  Else h->check_at says when to look again. */
 static bool is_late(struct hand *h, usec_t now)
 {
@@ -695,20 +676,23 @@ static bool is_late(struct hand *h, usec_t now)
 
     if (h->failed) /* before it began */
         return true;
+    h->check_at = h->reprieve;
+    if (h->reprieve > now)
+        return false;
     if (call->total_timeout) {
         next = h->started + call->total_timeout;
-        if (now >= next)
+        if (now >= next && !has_more(h, now))
             return late(h, HTTP_TIMEOUT, "no whole answer within", call->total_timeout);
+        if (now >= next)
+            next = h->reprieve;
     }
     if (h->connecting) {
         next = sooner(next, h->connecting + h->connect_limit);
         if (now >= h->connecting + h->connect_limit)
             return late(h, h->sends ? HTTP_RESET : HTTP_NO_CONNECT,
                         "no connection within", h->connect_limit);
-    } else if (call->idle_timeout) {
-        next = sooner(next, next_idle_look(h, now));
-        if (now >= h->ride.moved + call->idle_timeout)
-            return late(h, HTTP_TIMEOUT, "no byte for", call->idle_timeout);
+    } else if (h->reprieve <= now && call->idle_timeout && is_silent(h, now, &next)) {
+        return true;
     }
     h->check_at = next;
     return false;
@@ -750,7 +734,7 @@ enum rc http_client_new(struct loop *l, const struct http_client_opts *o,
     struct http_client *c;
 
     (void)e; /* all that can fail here is memory, which panics */
-    pthread_once(&curl_once, curl_start);
+    curlib_start();
     c = mem_new(struct http_client);
     c->loop = l;
     list_init(&c->targets);

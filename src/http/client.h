@@ -57,7 +57,8 @@ enum http_fate {
 enum { HTTP_CALL_HEADERS = 4 };
 
 struct http_call;
-typedef void http_done_fn(struct http_call *c); /* the owner may start c again inside */
+typedef void http_done_fn(struct http_call *c);   /* the owner may start c again inside */
+typedef usec_t http_more_fn(struct http_call *c); /* starts and cancels no call */
 
 struct http_call {
     /* set by the owner before http_start; borrowed until done */
@@ -77,6 +78,9 @@ struct http_call {
      * max_body is cut off and no failure. */
     bool status_only;
     http_done_fn *done;
+    /* Asked when idle_timeout or total_timeout has gone: how much longer it may take, from
+     * now; 0: it is given up.  NULL: it is. */
+    http_more_fn *more;
 
     /* the outcome; valid inside done, answer until the next start or http_call_done;
      * all but fate and reason are empty unless ANSWERED */
