@@ -15,29 +15,25 @@ const char *outcome_name(enum outcome_class c)
 }
 
 /* What an error status means for the line; docs/design.md has the table. */
+static const struct {
+    short from, to;
+    enum outcome_class cls;
+} classes[] = {
+    {401, 404, OUTCOME_DENIED},    {408, 409, OUTCOME_TRANSIENT},
+    {425, 425, OUTCOME_TRANSIENT}, {429, 429, OUTCOME_CAPACITY},
+    {499, 499, OUTCOME_TRANSIENT}, /* the router gave up on us (nginx) */
+    {400, 499, OUTCOME_REFUSED},   {502, 502, OUTCOME_GATEWAY},
+    {503, 503, OUTCOME_CAPACITY},  {504, 504, OUTCOME_GATEWAY},
+    {524, 524, OUTCOME_GATEWAY},  /* a proxy's timeout before its origin (Cloudflare) */
+    {529, 529, OUTCOME_CAPACITY}, /* overloaded: Anthropic, NVIDIA Dynamo */
+    {500, 599, OUTCOME_TRANSIENT}, {600, 999, OUTCOME_REFUSED},
+};
+
 static enum outcome_class class_of_status(long status)
 {
-    switch (status) {
-    case 429:
-    case 503:
-    case 529: /* overloaded: Anthropic, NVIDIA Dynamo */
-        return OUTCOME_CAPACITY;
-    case 502:
-    case 504:
-    case 524: /* a proxy's timeout before its origin (Cloudflare) */
-        return OUTCOME_GATEWAY;
-    case 408:
-    case 409:
-    case 425:
-    case 499: /* the router gave up on us (nginx) */
-        return OUTCOME_TRANSIENT;
-    default:
-        break;
-    }
-    if (status >= 500 && status <= 599)
-        return OUTCOME_TRANSIENT;
-    if (status >= 400)
-        return OUTCOME_REFUSED;
+    for (size_t i = 0; i < COUNTOF(classes); i++)
+        if (status >= classes[i].from && status <= classes[i].to)
+            return classes[i].cls;
     return OUTCOME_BROKEN; /* 1xx and 3xx are no answers to a POST that never redirects */
 }
 
@@ -105,6 +101,85 @@ static void read_usage(const struct json_val *v, struct outcome *out)
                                               : u->input + u->output;
 }
 
+/* --- Errors -------------------------------------------------------------------------- */
+
+enum { E_ERROR, E_CODE, E_TYPE, E_ERROR_MESSAGE, E_MESSAGE, E_DETAIL, E_COUNT };
+
+static const struct json_want error_wants[E_COUNT] = {
+    [E_ERROR] = {"error", -1},     [E_CODE] = {"code", E_ERROR},
+    [E_TYPE] = {"type", E_ERROR},  [E_ERROR_MESSAGE] = {"message", E_ERROR},
+    [E_MESSAGE] = {"message", -1}, [E_DETAIL] = {"detail", -1},
+};
+
+static bool says(const struct json_val *v, struct str what)
+{
+    return v->type == JSON_STRING && json_str_is(v->raw, what);
+}
+
+/* A 429 that no waiting helps: there is no money left (OpenAI, error codes). */
+static bool is_unpaid(struct str body)
+{
+    static const struct str codes[] = {{"insufficient_quota", 18},
+                                       {"billing_hard_limit_reached", 26}};
+    struct json_val v[E_COUNT];
+
+    if (json_read(body, &(struct json_limits){0}, error_wants, E_COUNT, v, NULL, NULL) !=
+        RC_OK)
+        return false;
+    for (size_t i = 0; i < COUNTOF(codes); i++)
+        if (says(&v[E_CODE], codes[i]) || says(&v[E_TYPE], codes[i]))
+            return true;
+    return false;
+}
+
+enum outcome_class outcome_heed(enum outcome_class cls, bool retry, bool no_retry)
+{
+    if (retry && cls == OUTCOME_REFUSED)
+        return OUTCOME_TRANSIENT;
+    return no_retry && cls == OUTCOME_TRANSIENT ? OUTCOME_REFUSED : cls;
+}
+
+/* Whole characters of UTF-8; what is none, or would end a line, is a space. */
+static void put_plain(char *dst, size_t cap, struct str s)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s.n;) {
+        unsigned char c = (unsigned char)s.p[i];
+        size_t len = c < 0xc2 ? 1 : c < 0xe0 ? 2 : c < 0xf0 ? 3 : c < 0xf5 ? 4 : 1;
+        bool good = c < 0x80 ? c >= ' ' && c != 0x7f : len > 1 && i + len <= s.n;
+
+        for (size_t k = 1; good && k < len; k++)
+            good = ((unsigned char)s.p[i + k] & 0xc0) == 0x80;
+        len = good ? len : 1;
+        if (n + len >= cap)
+            break;
+        memcpy(dst + n, good ? s.p + i : " ", len);
+        n += len;
+        i += len;
+    }
+    dst[n] = '\0';
+}
+
+void outcome_message(struct str body, char *dst, size_t cap)
+{
+    static const uint8_t order[] = {E_ERROR_MESSAGE, E_MESSAGE, E_DETAIL, E_ERROR};
+    struct json_val v[E_COUNT];
+    struct buf text;
+    bool json = json_read(body, &(struct json_limits){0}, error_wants, E_COUNT, v, NULL,
+                          NULL) == RC_OK;
+
+    buf_init(&text, body.n + 1);
+    for (size_t i = 0; json && i < COUNTOF(order) && text.n == 0; i++)
+        if (v[order[i]].type == JSON_STRING &&
+            json_unescape(v[order[i]].raw, &text) != RC_OK)
+            buf_reset(&text);
+    put_plain(dst, cap, str_trim(text.n ? buf_peek(&text) : body));
+    buf_done(&text);
+}
+
+/* --- Answers ------------------------------------------------------------------------- */
+
 struct outcome outcome_of_answer(long status, struct str body)
 {
     struct outcome out = {.cls = OUTCOME_DONE};
@@ -112,6 +187,8 @@ struct outcome outcome_of_answer(long status, struct str body)
 
     if (status < 200 || status > 299) {
         out.cls = class_of_status(status);
+        if (status == 429 && is_unpaid(body))
+            out.cls = OUTCOME_DENIED;
         return out;
     }
     if (json_read(body, &(struct json_limits){0}, wants, V_COUNT, vals, &top, NULL) !=

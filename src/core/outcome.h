@@ -45,6 +45,14 @@ struct outcome {
 /* Classifies a whole answer (status and body).  Reads the body's JSON once. */
 struct outcome outcome_of_answer(long status, struct str body);
 
+/* What an answer says of itself (x-should-retry) goes before what its status usually
+ * means, but never where something in front of the server, or its load, is at fault. */
+enum outcome_class outcome_heed(enum outcome_class cls, bool retry, bool no_retry);
+
+/* What an error object says, for people: error.message, else message, detail or error, or
+ * the body itself; printable, on one line, cut to fit.  "": nothing. */
+void outcome_message(struct str body, char *dst, size_t cap);
+
 /* {"id":"batch_req_HEX","custom_id":RAW,"response":{"status_code":S,"request_id":"R",
  *  "body":B},"error":null}\n -- body is put on one line, otherwise byte for byte; when it
  * is not JSON it becomes a JSON string. */

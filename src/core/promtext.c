@@ -79,6 +79,25 @@ struct sample {
     double value;
 };
 
+static bool is_digit(const struct str *s)
+{
+    return s->n && *s->p >= '0' && *s->p <= '9';
+}
+
+static void skip(struct str *s, size_t n)
+{
+    s->p += n;
+    s->n -= n;
+}
+
+static bool take(struct str *s, char c)
+{
+    if (!s->n || *s->p != c)
+        return false;
+    skip(s, 1);
+    return true;
+}
+
 static bool is_space(char c)
 {
     return c == ' ' || c == '\t' || c == '\r';
@@ -87,40 +106,55 @@ static bool is_space(char c)
 static void skip_spaces(struct str *s)
 {
     while (s->n && is_space(*s->p))
-        s->p++, s->n--;
+        skip(s, 1);
 }
 
-/* Decimal digits with a fraction and an exponent, as Go and Python print them; NaN, Inf
- * and signs of minus are no figure of ours.  Locale plays no part. */
-static bool read_number(struct str *s, double *ret)
+/* Digits and a fraction; false: not one digit. */
+static bool take_digits(struct str *s, double *ret)
 {
     double v = 0, scale = 1;
-    int exponent = 0;
-    bool digits = false, minus = false;
+    bool any = is_digit(s);
 
-    if (s->n && *s->p == '+')
-        s->p++, s->n--;
-    for (; s->n && *s->p >= '0' && *s->p <= '9'; s->p++, s->n--, digits = true)
+    for (; is_digit(s); skip(s, 1))
         v = v * 10 + (*s->p - '0');
-    if (s->n && *s->p == '.')
-        for (s->p++, s->n--; s->n && *s->p >= '0' && *s->p <= '9';
-             s->p++, s->n--, digits = true)
+    if (take(s, '.'))
+        for (; is_digit(s); skip(s, 1), any = true)
             v += (*s->p - '0') * (scale /= 10);
-    if (!digits)
+    *ret = v;
+    return any;
+}
+
+static bool take_exponent(struct str *s, int *ret)
+{
+    bool minus = take(s, '-');
+    int v = 0;
+
+    if (!minus)
+        (void)take(s, '+');
+    if (!is_digit(s))
         return false;
-    if (s->n && (*s->p == 'e' || *s->p == 'E')) {
-        s->p++, s->n--;
-        if (s->n && (*s->p == '+' || *s->p == '-')) {
-            minus = *s->p == '-';
-            s->p++, s->n--;
-        }
-        if (!s->n || *s->p < '0' || *s->p > '9')
-            return false;
-        for (; s->n && *s->p >= '0' && *s->p <= '9'; s->p++, s->n--)
-            exponent = exponent < 1000 ? exponent * 10 + (*s->p - '0') : exponent;
-    }
-    for (; exponent && v > 0 && v <= MOST; exponent--)
-        v = minus ? v / 10 : v * 10;
+    for (; is_digit(s); skip(s, 1))
+        v = v < 1000 ? v * 10 + (*s->p - '0') : v;
+    *ret = minus ? -v : v;
+    return true;
+}
+
+/* As Go and Python print them; NaN, Inf and what is below 0 are no figure of ours.  Locale
+ * plays no part. */
+static bool read_number(struct str *s, double *ret)
+{
+    int exponent = 0;
+    double v;
+
+    (void)take(s, '+');
+    if (!take_digits(s, &v))
+        return false;
+    if ((take(s, 'e') || take(s, 'E')) && !take_exponent(s, &exponent))
+        return false;
+    for (; exponent > 0 && v > 0 && v <= MOST; exponent--)
+        v *= 10;
+    for (; exponent < 0 && v > 0 && v <= MOST; exponent++)
+        v /= 10;
     *ret = v;
     return v <= MOST;
 }
@@ -167,33 +201,37 @@ static bool read_line(struct str line, struct sample *ret)
     return read_number(&line, &ret->value) && (!line.n || is_space(*line.p));
 }
 
-/* A label whose value is a number; less than 0: there is none ("None"). */
-static double label_number(struct str labels, struct str name)
+/* name="value" off the front of *labels; what is in the value, backslashes and all. */
+static bool take_label(struct str *labels, struct str *name, struct str *value)
 {
-    while (labels.n) {
-        struct str key = labels;
-        const char *eq = memchr(labels.p, '=', labels.n);
-        double v;
+    const char *eq = memchr(labels->p, '=', labels->n);
 
-        if (!eq || eq + 1 >= labels.p + labels.n || eq[1] != '"')
-            return -1;
-        key.n = (size_t)(eq - labels.p);
-        key = str_trim(key);
-        labels.n -= (size_t)(eq + 2 - labels.p);
-        labels.p = eq + 2;
-        if (str_eq(key, name))
-            return read_number(&labels, &v) && labels.n && *labels.p == '"' ? v : -1;
-        while (labels.n && *labels.p != '"') {
-            size_t step = *labels.p == '\\' && labels.n > 1 ? 2 : 1;
+    if (!eq)
+        return false;
+    *name = str_trim((struct str){labels->p, (size_t)(eq - labels->p)});
+    skip(labels, name->n ? (size_t)(eq + 1 - labels->p) : 0);
+    if (!take(labels, '"'))
+        return false;
+    *value = (struct str){labels->p, 0};
+    while (labels->n && *labels->p != '"')
+        skip(labels, *labels->p == '\\' && labels->n > 1 ? 2 : 1);
+    value->n = (size_t)(labels->p - value->p);
+    if (!take(labels, '"'))
+        return false;
+    while (labels->n && (*labels->p == ',' || is_space(*labels->p)))
+        skip(labels, 1);
+    return true;
+}
 
-            labels.p += step;
-            labels.n -= step;
-        }
-        if (labels.n)
-            labels.p++, labels.n--;
-        while (labels.n && (*labels.p == ',' || is_space(*labels.p)))
-            labels.p++, labels.n--;
-    }
+/* A label whose value is a number; less than 0: there is none ("None"). */
+static double label_number(struct str labels, struct str want)
+{
+    struct str name, value;
+    double v;
+
+    while (labels.n && take_label(&labels, &name, &value))
+        if (str_eq(name, want))
+            return read_number(&value, &v) && !value.n ? v : -1;
     return -1;
 }
 
@@ -210,7 +248,7 @@ static double value_of(const struct sample *s, enum figure f)
     return blocks > 0 && size > 0 ? blocks * size : -1;
 }
 
-static void take(double *sum, enum figure f, double v)
+static void add(double *sum, enum figure f, double v)
 {
     if (v < 0)
         return;
@@ -236,7 +274,7 @@ bool promtext_read(struct str text, struct promtext *ret)
             continue;
         for (size_t i = 0; i < COUNTOF(metrics); i++)
             if (str_eq(s.name, metrics[i].name))
-                take(&sums[i], metrics[i].figure, value_of(&s, metrics[i].figure));
+                add(&sums[i], metrics[i].figure, value_of(&s, metrics[i].figure));
     }
     for (size_t i = COUNTOF(metrics); i-- > 0;)
         if (sums[i] >= 0)
@@ -252,6 +290,7 @@ bool promtext_read(struct str text, struct promtext *ret)
         .output_tokens = figures[F_OUTPUT],
         .kv_tokens = figures[F_KV_TOKENS],
         .started = figures[F_STARTED],
+        .is_vllm = sums[0] >= 0, /* the first row */
     };
     if (ret->prefix_queries < 0 && ret->prefix_hits >= 0) /* SGLang's are its prompts */
         ret->prefix_queries = ret->prompt_tokens;

@@ -38,6 +38,7 @@ struct promtext {
     double prefix_hits, prefix_queries;  /* tokens, so far */
     double prompt_tokens, output_tokens; /* so far */
     double kv_tokens; /* what the KV memory holds, all engines together */
+    bool is_vllm;     /* the load is told in its words */
     double started;   /* process_start_time_seconds: since the epoch */
 };
 

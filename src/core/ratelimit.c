@@ -106,7 +106,18 @@ static bool take_zone(struct str *s, int *ret)
     return true;
 }
 
-/* 2026-02-18T22:00:00Z (RFC 3339) */
+/* 2026-02-18T22:00:00 */
+static bool take_moment(struct str *s, struct moment *m)
+{
+    if (!take_digits(s, 4, &m->year) || !take_text(s, STR("-")) ||
+        !take_digits(s, 2, &m->month) || !take_text(s, STR("-")) ||
+        !take_digits(s, 2, &m->day) || !s->n || !*s->p || !strchr("Tt ", *s->p))
+        return false;
+    skip(s, 1);
+    return take_clock(s, m);
+}
+
+/* The same with a fraction and "Z" or an offset behind it (RFC 3339). */
 static bool read_rfc3339(struct str s, double *ret)
 {
     struct moment m;
@@ -114,12 +125,7 @@ static bool read_rfc3339(struct str s, double *ret)
     int64_t sec;
     int zone;
 
-    if (!take_digits(&s, 4, &m.year) || !take_text(&s, STR("-")) ||
-        !take_digits(&s, 2, &m.month) || !take_text(&s, STR("-")) ||
-        !take_digits(&s, 2, &m.day) || !s.n || !strchr("Tt ", *s.p))
-        return false;
-    skip(&s, 1);
-    if (!take_clock(&s, &m))
+    if (!take_moment(&s, &m))
         return false;
     if (s.n > 1 && *s.p == '.' && is_digit(s.p[1]))
         for (skip(&s, 1); s.n && is_digit(*s.p); skip(&s, 1))
@@ -209,7 +215,7 @@ static usec_t read_reset(struct str s, usec_t wall)
     }
     if (wait <= 0)
         return 0;
-    if (wait >= (double)(DAY_USEC / USEC_PER_SEC))
+    if (wait >= (double)DAY_USEC / (double)USEC_PER_SEC)
         return DAY_USEC;
     return (usec_t)(wait * (double)USEC_PER_SEC + 0.5);
 }

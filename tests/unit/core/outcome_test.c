@@ -20,8 +20,11 @@ TEST(an_answer_is_classified_by_its_status_and_body)
         {200, "{\"a\":1,\"a\":2}", OUTCOME_DONE}, /* theirs to say; it passes through */
         {301, "{}", OUTCOME_BROKEN},
         {400, "{}", OUTCOME_REFUSED},
-        {401, "{}", OUTCOME_REFUSED},
-        {404, "nope", OUTCOME_REFUSED},
+        {401, "{}", OUTCOME_DENIED},
+        {402, "", OUTCOME_DENIED},
+        {403, "{}", OUTCOME_DENIED},
+        {404, "nope", OUTCOME_DENIED},
+        {405, "{}", OUTCOME_REFUSED},
         {413, "", OUTCOME_REFUSED},
         {422, "{}", OUTCOME_REFUSED},
         {408, "{}", OUTCOME_TRANSIENT},
@@ -32,6 +35,13 @@ TEST(an_answer_is_classified_by_its_status_and_body)
         {501, "{}", OUTCOME_TRANSIENT},
         {599, "{}", OUTCOME_TRANSIENT},
         {429, "{}", OUTCOME_CAPACITY},
+        {429, "slow down", OUTCOME_CAPACITY},
+        {429, "{\"error\":{\"code\":\"rate_limit_exceeded\"}}", OUTCOME_CAPACITY},
+        {429, "{\"error\":{\"code\":\"insufficient_quota\"}}", OUTCOME_DENIED},
+        {429, "{\"error\":{\"code\":null,\"type\":\"insufficient_\\u0071uota\"}}",
+         OUTCOME_DENIED},
+        {429, "{\"error\":\"insufficient_quota\"}", OUTCOME_CAPACITY},
+        {503, "{\"error\":{\"code\":\"insufficient_quota\"}}", OUTCOME_CAPACITY},
         {503, "{}", OUTCOME_CAPACITY},
         {529, "{}", OUTCOME_CAPACITY},
         {502, "{}", OUTCOME_GATEWAY},
@@ -180,4 +190,46 @@ TEST(a_line_without_an_answer_has_a_code_and_a_message)
             "\"response\":null,\"error\":{\"code\":\"batch_expired\",\"message\":\"too "
             "\\\"late\\\"\"}}\n"));
     buf_done(&b);
+}
+
+TEST(what_an_answer_says_of_trying_again_goes_before_its_status)
+{
+    EQ_INT(outcome_heed(OUTCOME_REFUSED, true, false), OUTCOME_TRANSIENT);
+    EQ_INT(outcome_heed(OUTCOME_TRANSIENT, false, true), OUTCOME_REFUSED);
+    t_row("but not load, and not what stands in front");
+    EQ_INT(outcome_heed(OUTCOME_CAPACITY, false, true), OUTCOME_CAPACITY);
+    EQ_INT(outcome_heed(OUTCOME_GATEWAY, false, true), OUTCOME_GATEWAY);
+    EQ_INT(outcome_heed(OUTCOME_DENIED, true, false), OUTCOME_DENIED);
+    EQ_INT(outcome_heed(OUTCOME_DONE, true, false), OUTCOME_DONE);
+    EQ_INT(outcome_heed(OUTCOME_REFUSED, false, false), OUTCOME_REFUSED);
+}
+
+TEST(what_an_error_says_is_found_and_cut_to_fit)
+{
+    static const struct {
+        const char *body, *want;
+    } rows[] = {
+        {"{\"error\":{\"message\":\"Incorrect key\",\"code\":\"x\"}}", "Incorrect key"},
+        {"{\"message\":\"no\"}", "no"},
+        {"{\"detail\":\"Not Found\"}", "Not Found"},
+        {"{\"error\":\"model 'x' not found\"}", "model 'x' not found"},
+        {"{\"error\":{\"message\":\"a\\nb\\u0007c\"}}", "a b c"},
+        {"{\"error\":{\"message\":\"\\ud800\"},\"detail\":\"d\"}", "d"},
+        {"<html>\r\n403</html>", "<html>  403</html>"},
+        {"  ", ""},
+        {"", ""},
+        {"caf\xc3\xa9", "caf\xc3\xa9"},
+        {"caf\xc3", "caf "},
+        {"\xff\xfe!", "  !"},
+        {"0123456789012345678\xc3\xa9!", "0123456789012345678"},
+        {"01234567890123456789!", "01234567890123456789"},
+    };
+
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        char text[21];
+
+        t_row(rows[i].body);
+        outcome_message(str_of(rows[i].body), text, sizeof text);
+        EQ_Z(text, rows[i].want);
+    }
 }

@@ -43,6 +43,7 @@ TEST(what_vllm_tells_is_read)
     EQ_NUM(p.output_tokens, 2000);
     EQ_NUM(p.kv_tokens, 16 * 573);
     EQ_NUM(p.started, 1790000000);
+    OK(p.is_vllm);
 }
 
 TEST(what_the_other_servers_tell_is_read)
@@ -67,6 +68,7 @@ TEST(what_the_other_servers_tell_is_read)
     EQ_NUM(p.prefix_queries, 8128902);
     EQ_NUM(p.kv_tokens, 163840);
     EQ_NUM(p.started, -1);
+    OK(!p.is_vllm);
 
     t_row("llama.cpp");
     p = read_text("llamacpp:requests_processing 4\nllamacpp:requests_deferred 46\n");
@@ -200,7 +202,11 @@ static struct promwatch watch;
 
 static bool see(double started, double tokens, unsigned second)
 {
-    struct promtext p = {-1, -1, -1, -1, -1, -1, tokens, -1, -1, started};
+    struct promtext p = {.preemptions = -1,
+                         .prefix_queries = -1,
+                         .prompt_tokens = tokens,
+                         .output_tokens = -1,
+                         .started = started};
 
     return promwatch_see(&watch, &p, second * USEC_PER_SEC);
 }
