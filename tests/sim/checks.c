@@ -384,14 +384,30 @@ static void check_body(const struct subject *s, unsigned item, const struct http
         violated(I1, "batch %u: other bytes were sent for line %u", s->number, item);
 }
 
+/* A second call for a line in flight, on another upstream, where that is allowed. */
+static bool is_hedge(const struct subject *s, unsigned item, int up)
+{
+    int other = -1;
+
+    return servers_lines_of(s, item, &other) == 1 && other != up &&
+           plan.ups[other].hedge != HEDGE_OFF;
+}
+
 /* Once, and again only when what became of it excuses that. */
-static void check_execution(struct subject *s, unsigned item)
+static void check_execution(struct subject *s, unsigned item, int up)
 {
     struct line_run *run = &s->run[item];
 
-    if (run->life != world.life && run->state != LINE_IDLE) {
-        run->state = LINE_IDLE; /* a crash caught it */
+    if (run->life != world.life) {
+        if (run->state != LINE_IDLE) {
+            run->state = LINE_IDLE; /* a crash caught it */
+            run->excused++;
+        }
+        run->flights = 0;
+    }
+    if (run->state == LINE_FLYING && is_hedge(s, item, up)) {
         run->excused++;
+        return;
     }
     if (run->state != LINE_IDLE || run->executions > run->excused)
         violated(I11, "batch %u: line %u is sent again %s", s->number, item,
@@ -410,11 +426,11 @@ static bool may_send(const struct subject *s)
            (status == BATCH_CANCELLING && !cancel_known(s));
 }
 
-void check_send(struct subject *s, unsigned item, const struct http_call *c)
+void check_send(struct subject *s, unsigned item, const struct http_call *c, int up)
 {
     const struct batch *b = &s->row;
 
-    check_execution(s, item);
+    check_execution(s, item, up);
     if (!may_send(s))
         violated(P1, "batch %u is %s, and its line %u is sent", s->number,
                  batch_status_name(b->status), item);

@@ -22,6 +22,8 @@ static void draw_upstreams(void)
         u->fixed = chance(1, 4);
         u->tells = chance(3, 4);
         u->healthy = chance(2, 3);
+        u->measured = chance(1, 2);
+        u->hedge = (enum engine_hedge)chance_below(3);
     }
 }
 

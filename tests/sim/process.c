@@ -83,6 +83,7 @@ static enum rc start_engine(struct err *e)
     for (unsigned i = 0; i < plan.n_ups; i++)
         ups[i] = (struct engine_upstream){.url = urls[i],
                                           .models = plan.ups[i].fixed ? "*" : NULL,
+                                          .hedge = plan.ups[i].hedge,
                                           .max_inflight = plan.ups[i].window};
     for (unsigned i = 0; i < plan.n_models; i++) {
         CHECK(str_fmt(from[i], sizeof from[i], "alias%u", i) == RC_OK);

@@ -73,6 +73,22 @@ static unsigned n_deliveries;
 static struct http_client *clients[2]; /* the engine's, the webhooks' */
 static unsigned open_targets;
 
+unsigned servers_lines_of(const struct subject *s, unsigned item, int *ret_up)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < CALLS; i++) {
+        const struct flight *f = &flights[i];
+
+        if (!f->call || f->subject != (int)s->number || f->item != (int)item ||
+            !f->serial)
+            continue;
+        *ret_up = f->target->up;
+        n++;
+    }
+    return n;
+}
+
 unsigned servers_calls(void)
 {
     unsigned n = open_targets;
@@ -243,6 +259,11 @@ static struct future of_line(const struct flight *f, unsigned up, bool poison)
     return is;
 }
 
+static bool is_metrics(const struct flight *f)
+{
+    return strcmp(f->call->path, "/metrics") == 0;
+}
+
 static struct future of_question(const struct flight *f, unsigned up)
 {
     const struct up_plan *p = &plan.ups[up];
@@ -257,7 +278,9 @@ static struct future of_question(const struct flight *f, unsigned up)
 
         is = misdeeds[chance_below(COUNTOF(misdeeds))];
         is.after = is.fate == HTTP_TIMEOUT ? timeout_of(f->call) : after;
-    } else if (list ? !p->tells : !p->healthy) {
+    } else if (is_metrics(f) && p->measured) {
+        is.body = NULL;
+    } else if (list ? !p->tells : !p->healthy || strcmp(f->call->path, "/health") != 0) {
         is.status = 404;
         is.body = "{}";
     }
@@ -299,6 +322,11 @@ static void put_body(const struct flight *f)
 
     if (f->future.body)
         (void)buf_z(b, f->future.body);
+    else if (is_metrics(f))
+        (void)buf_fmt(b,
+                      "vllm:num_requests_running %u\nvllm:num_requests_waiting 0\n"
+                      "vllm:kv_cache_usage_perc 0.5\n",
+                      servers[f->target->up].lines);
     else if (!f->serial)
         put_models(b, servers[f->target->up].models);
     else if (u)
@@ -338,6 +366,16 @@ static bool is_final(const struct http_call *c)
     return o.cls == OUTCOME_DONE || (o.cls == OUTCOME_REFUSED && c->status != 404);
 }
 
+/* A call has ended without an answer for good; its twin, which was excused when it was
+ * sent, may bring one. */
+static void note_end(struct line_run *run)
+{
+    if (--run->flights > 0 || run->state == LINE_ANSWERED)
+        return;
+    run->state = LINE_IDLE;
+    run->excused++;
+}
+
 /* The process takes the answer to a line. */
 static void note_answer(const struct flight *f)
 {
@@ -347,9 +385,9 @@ static void note_answer(const struct flight *f)
     executions[f->serial - 1].status = (short)f->call->status;
     if (is_final(f->call)) {
         run->state = LINE_ANSWERED;
+        run->flights--;
     } else {
-        run->state = LINE_IDLE;
-        run->excused++;
+        note_end(run);
     }
 }
 
@@ -496,12 +534,13 @@ static void note_start(struct flight *f)
     f->subject = (int)s->number;
     for (f->item = 0; in->line[f->item].number != number; f->item++)
         CHECK(f->item + 1 < (int)in->lines);
-    check_send(s, (unsigned)f->item, f->call);
+    check_send(s, (unsigned)f->item, f->call, f->target->up);
     executions[n_executions++] =
         (struct execution){(uint8_t)s->number, (uint8_t)f->item, 0};
     f->serial = n_executions;
     s->run[f->item].state = LINE_FLYING;
     s->run[f->item].life = world.life;
+    truth.hedges += s->run[f->item].flights++ > 0;
     s->run[f->item].executions++;
     truth.executions++;
     servers[f->target->up].lines++;
@@ -567,12 +606,8 @@ void http_cancel(struct http_call *call)
 
     if (!f)
         return;
-    if (f->serial) {
-        struct line_run *run = &truth.subjects[f->subject].run[f->item];
-
-        run->state = LINE_IDLE;
-        run->excused++;
-    }
+    if (f->serial)
+        note_end(&truth.subjects[f->subject].run[f->item]);
     leave(f);
     buf_reset(&call->answer);
 }

@@ -25,13 +25,15 @@ enum {
 
 struct up_plan {
     unsigned window;
-    unsigned room;     /* more at a time are turned away; 0: any */
-    usec_t fast, slow; /* an answer takes between these */
-    unsigned bad;      /* of 1000 answers */
-    unsigned deaths;   /* of 1000 answers, the server dies */
-    bool fixed;        /* the configuration says which models */
-    bool tells;        /* it has GET /models */
-    bool healthy;      /* it has GET /health */
+    unsigned room;           /* more at a time are turned away; 0: any */
+    usec_t fast, slow;       /* an answer takes between these */
+    unsigned bad;            /* of 1000 answers */
+    unsigned deaths;         /* of 1000 answers, the server dies */
+    bool fixed;              /* the configuration says which models */
+    bool tells;              /* it has GET /models */
+    bool healthy;            /* it has GET /health */
+    bool measured;           /* it has GET /metrics */
+    enum engine_hedge hedge; /* may its late lines be sent to another, too? */
 };
 
 struct plan {
@@ -78,6 +80,7 @@ struct input {
 struct line_run {
     enum line_state state;
     uint32_t life;       /* of the state */
+    uint32_t flights;    /* in flight: 2 when it is hedged */
     uint32_t executions; /* all */
     uint32_t excused;    /* that failed, were given up or were lost by a crash */
     bool durable;        /* told as done: never executed again */
@@ -114,7 +117,8 @@ struct truth {
     unsigned n_subjects;
     struct input inputs[INPUTS];
     unsigned n_inputs;
-    uint64_t crashes, kills, cuts, deaths, stops, executions, ended[BATCH_STATUS_COUNT];
+    uint64_t crashes, kills, cuts, deaths, stops, executions, hedges,
+        ended[BATCH_STATUS_COUNT];
 };
 
 extern struct truth truth;
@@ -147,6 +151,8 @@ void servers_reset(void);
 void servers_life_over(void);
 void servers_calm(void);
 unsigned servers_calls(void); /* in flight */
+/* Calls in flight for a line; *ret_up: where one of them is. */
+unsigned servers_lines_of(const struct subject *s, unsigned item, int *ret_up);
 struct loop *engine_loop(void);
 unsigned hook_deliveries(const char *event, unsigned hook);
 /* The answer of that number: what it was for, and what it said. */
@@ -193,7 +199,7 @@ bool check_failed(void);
 const char *check_failure(void);
 void check_reset(void);
 void check_row(struct subject *s, const struct batch *b); /* it changed */
-void check_send(struct subject *s, unsigned item, const struct http_call *c);
+void check_send(struct subject *s, unsigned item, const struct http_call *c, int up);
 void check_published(struct subject *s, const struct batch_counts *counts,
                      const struct reslog_mark *mark, uint32_t items);
 void check_event(void); /* after every event */
