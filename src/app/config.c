@@ -306,6 +306,42 @@ enum rc config_key_file(const char *key_file, char **ret, struct err *e)
 
 /* --- All together ------------------------------------------------------------------- */
 
+static bool is_one_of(const char *value, const char *const *words)
+{
+    for (; *words; words++)
+        if (strcmp(value, *words) == 0)
+            return true;
+    return false;
+}
+
+static enum rc check_upstream(const struct config_upstream *u, struct err *e)
+{
+    static const char *const metrics[] = {"auto", "off", NULL};
+    static const char *const hedge[] = {"auto", "on", "off", NULL};
+    const char *name = u->name ? u->name : u->url;
+
+    if (!is_one_of(u->metrics, metrics) && !setting_url_ok(str_of(u->metrics)))
+        return err_set(e, RC_INVALID,
+                       "metrics of the upstream '%.100s' is '%.100s'; it must be auto, "
+                       "off, or http://HOST or https://HOST with port and path",
+                       name, u->metrics);
+    if (!is_one_of(u->hedge, hedge))
+        return err_set(e, RC_INVALID,
+                       "hedge of the upstream '%.100s' is '%.100s'; it must be auto, on "
+                       "or off",
+                       name, u->hedge);
+    return RC_OK;
+}
+
+static enum rc check_upstreams(const struct config *c, struct err *e)
+{
+    enum rc rc = RC_OK;
+
+    for (size_t i = 0; i < c->n_upstreams && rc == RC_OK; i++)
+        rc = check_upstream(&c->upstreams[i], e);
+    return rc;
+}
+
 static enum rc check_together(const struct config *c, struct err *e)
 {
     if (c->retry_cap < c->retry_base)
@@ -324,7 +360,7 @@ static enum rc check_together(const struct config *c, struct err *e)
                                "the alias '%.100s' stands for '%.100s', which is an "
                                "alias itself; name the model that a server knows",
                                c->aliases[i].from, c->aliases[i].to);
-    return RC_OK;
+    return check_upstreams(c, e);
 }
 
 enum rc config_load(const struct config_sources *src, struct config *ret, struct err *e)
@@ -423,7 +459,10 @@ static void print_setting(const struct setting *s, const void *base, struct buf 
     bool is_default;
 
     buf_init(&text, 8192);
-    setting_text(s, base, &text);
+    if (base)
+        setting_text(s, base, &text);
+    else
+        buf_z(&text, s->value ? s->value : "");
     setting_allowed(s, allowed);
     is_default = str_eq(buf_peek(&text), str_of(s->value));
     buf_fmt(out, "\n# %s\n# %s%s%s%s\n", s->doc, allowed,
@@ -437,16 +476,10 @@ static void print_setting(const struct setting *s, const void *base, struct buf 
     buf_done(&text);
 }
 
-/* Without any, its keys are shown all the same; none is zeroed. */
+/* Without any, its keys are shown all the same. */
 static void print_kind(const struct config *c, const struct setting_kind *k,
                        struct buf *out)
 {
-    static const union {
-        struct config_upstream upstream;
-        struct config_webhook webhook;
-        struct config_project project;
-    } none;
-
     for (size_t i = 0; i < length(c, k); i++) {
         void *one = element(c, k, i);
 
@@ -461,7 +494,7 @@ static void print_kind(const struct config *c, const struct setting_kind *k,
         return;
     buf_fmt(out, "\n; [%s NAME]\n", k->section);
     for (size_t s = 0; s < k->n_settings; s++)
-        print_setting(&k->settings[s], &none, out);
+        print_setting(&k->settings[s], NULL, out);
 }
 
 void config_print(const struct config *c, struct buf *out)
@@ -511,6 +544,13 @@ static struct engine_project *engine_projects(const struct config *c)
     return all;
 }
 
+static enum engine_hedge hedge_of(const struct config_upstream *u)
+{
+    if (strcmp(u->hedge, "on") == 0)
+        return HEDGE_ON;
+    return strcmp(u->hedge, "off") == 0 ? HEDGE_OFF : HEDGE_AUTO;
+}
+
 void config_engine(const struct config *c, struct engine_opts *ret,
                    struct engine_upstream **ret_upstreams)
 {
@@ -526,8 +566,14 @@ void config_engine(const struct config *c, struct engine_opts *ret,
             .ca_file = u->ca_file,
             .proxy = u->proxy,
             .models = u->models,
+            .metrics = setting_url_ok(str_of(u->metrics)) ? u->metrics : NULL,
+            .no_metrics = strcmp(u->metrics, "off") == 0,
             .insecure = u->insecure,
+            .hedge = hedge_of(u),
             .max_inflight = u->max_inflight,
+            .window = u->window,
+            .requests_per_minute = u->requests_per_minute,
+            .tokens_per_minute = u->tokens_per_minute,
         };
     }
     *ret = (struct engine_opts){

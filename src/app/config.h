@@ -28,8 +28,12 @@ struct config_upstream {
     char *url;
     char *key_file, *ca_file, *proxy; /* NULL: not set */
     char *models;                     /* comma-separated; NULL: any */
+    char *metrics;                    /* auto, off or a URL */
+    char *hedge;                      /* auto, on or off */
     char *key;                        /* the content of key_file; NULL: none */
     unsigned max_inflight;            /* 0: the general one */
+    unsigned window;                  /* 0: as it is found out */
+    unsigned requests_per_minute, tokens_per_minute; /* 0: as it tells */
     bool insecure;
 };
 

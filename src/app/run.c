@@ -27,7 +27,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define REDRAW_MS 200
+#define REDRAW_MS  200
+#define LOOK_EVERY USEC_PER_SEC /* whether it was stopped */
 
 struct run_options {
     const char *output, *errors, *endpoint, *window;
@@ -73,9 +74,11 @@ struct run {
     usec_t window;
     char dir[FS_PATH_CAP], errors[FS_PATH_CAP];
     int signals, ended_fd;
-    bool fresh;         /* the state directory holds nothing of worth yet */
-    bool resumed;       /* a batch of before goes on */
-    bool began;         /* the engine was started */
+    bool fresh;   /* the state directory holds nothing of worth yet */
+    bool resumed; /* a batch of before goes on */
+    bool began;   /* the engine was started */
+    bool stopped; /* every call was refused: it does not end by itself */
+    usec_t look_at;
     int exit_code;      /* of a failure */
     struct batch batch; /* as it ended */
 };
@@ -376,7 +379,18 @@ static void show(struct run *r, usec_t now)
     progress_show(&r->progress, &v, now);
 }
 
-/* True: the batch has ended.  False: a signal came first. */
+static bool is_stopped(struct run *r, usec_t now)
+{
+    struct engine_progress p;
+
+    if (now < r->look_at)
+        return false;
+    r->look_at = now + LOOK_EVERY;
+    r->stopped = engine_progress(r->node.engine, &r->state.batch, &p) && p.stopped;
+    return r->stopped;
+}
+
+/* True: the batch has ended.  False: a signal came first, or it was stopped. */
 static bool wait_for_end(struct run *r)
 {
     struct pollfd fds[3] = {{r->signals, POLLIN, 0},
@@ -384,7 +398,11 @@ static bool wait_for_end(struct run *r)
                             {r->ended_fd, POLLIN, 0}};
 
     for (;;) {
-        show(r, clock_mono());
+        usec_t now = clock_mono();
+
+        show(r, now);
+        if (is_stopped(r, now))
+            return false;
         if (poll(fds, 3, REDRAW_MS) < 0)
             continue;
         if (fds[1].revents) {
@@ -398,22 +416,46 @@ static bool wait_for_end(struct run *r)
     }
 }
 
-static int interrupted(struct run *r)
+/* Where the same command goes on from. */
+static void say_how_far(struct run *r)
 {
     struct engine_live live;
 
-    progress_clear(&r->progress);
-    fprintf(stderr, "batchd: stopping; what is in flight gets %lld s (again: at once)\n",
-            (long long)(r->config.drain_timeout / USEC_PER_SEC));
-    process_let_signals_kill();
-    node_drain(&r->node, r->config.drain_timeout);
     if (engine_live(r->node.engine, r->state.batch.z, &live) && live.counts.total)
         fprintf(stderr, "batchd: %u of %u lines are done; ",
                 live.counts.completed + live.counts.failed, live.counts.total);
     else
         fputs("batchd: ", stderr);
     fprintf(stderr, "the same command goes on from there (state in '%s')\n", r->dir);
+}
+
+static int interrupted(struct run *r)
+{
+    progress_clear(&r->progress);
+    fprintf(stderr, "batchd: stopping; what is in flight gets %lld s (again: at once)\n",
+            (long long)(r->config.drain_timeout / USEC_PER_SEC));
+    process_let_signals_kill();
+    node_drain(&r->node, r->config.drain_timeout);
+    say_how_far(r);
     return EXIT_INTERRUPTED;
+}
+
+/* The sentence is for those who watch a server, too: to resume it here is to run it. */
+static int refused(struct run *r)
+{
+    struct engine_progress p = {.why = ""};
+    static const char tail[] = " and resume the batch.";
+    struct str why;
+
+    progress_clear(&r->progress);
+    (void)engine_progress(r->node.engine, &r->state.batch, &p);
+    why = str_of(p.why);
+    if (str_ends(why, STR(tail)))
+        why.n -= sizeof tail - 1;
+    fprintf(stderr, "batchd: %.*s.\n", STR_ARG(why));
+    node_drain(&r->node, 0);
+    say_how_far(r);
+    return EXIT_UNREACHABLE;
 }
 
 /* --- The end
@@ -561,7 +603,7 @@ int run_main(int argc, char **argv)
     if (r.resumed && !r.o.quiet)
         fprintf(stderr, "batchd: going on from '%s'\n", r.dir);
     if (r.began && !wait_for_end(&r))
-        code = interrupted(&r);
+        code = r.stopped ? refused(&r) : interrupted(&r);
     else
         code = end(&r, &e);
     close_all(&r);

@@ -151,6 +151,16 @@ const struct setting upstream_settings[] = {
         "Do not verify the server's certificate.", NULL),
     KEY(models, TEXT, NULL, 0, 0,
         "The models it serves, comma-separated, or * for any; without it the server is asked.", "llama-3.3-70b, qwen3-32b"),
+    KEY(metrics, TEXT, "auto", 0, 0,
+        "Where its metrics are: auto is /metrics beside the API, off asks for none, or a URL.", "http://127.0.0.1:9400/metrics"),
+    KEY(hedge, TEXT, "auto", 0, 0,
+        "Send a line that is late on it to another one, too: auto where a closed call was seen to stop, on, off.", NULL),
+    KEY(window, UINT, NULL, 1, LIMIT_INFLIGHT,
+        "Requests in flight to it, always; without it the best number is found.", "128"),
+    KEY(requests_per_minute, UINT, NULL, 1, UINT32_MAX,
+        "Its quota of requests; without it what its answers say.", "5000"),
+    KEY(tokens_per_minute, UINT, NULL, 1, UINT32_MAX,
+        "Its quota of tokens, prompts and answers; without it what its answers say.", "2000000"),
 };
 #undef KIND
 #undef STRUCT

@@ -5,9 +5,11 @@
  */
 #include "engine/dispatch.h"
 #include "core/line.h"
+#include "core/ratelimit.h"
 #include "engine/journal.h"
 #include "engine/queues.h"
 #include "engine/roster.h"
+#include "engine/scrape.h"
 
 /* Lines go out in file order, so one read serves many of them. */
 #define WINDOW (256u << 10)
@@ -19,6 +21,7 @@
 #define KEEP_LINE (64u << 10)
 
 static void answered(struct http_call *c);
+static usec_t reprieve(struct http_call *c);
 
 static struct slot *slot_take(struct engine *g)
 {
@@ -142,6 +145,14 @@ static enum rc slot_rename(struct slot *s, struct str name, struct index_entry *
     return RC_OK;
 }
 
+/* The scheduler's guess at how long it may take, within what the configuration allows. */
+static usec_t total_timeout(const struct engine *g, const struct sched_ticket *t)
+{
+    usec_t most = g->o.total_timeout;
+
+    return t->timeout && (!most || t->timeout < most) ? t->timeout : most;
+}
+
 static void send_line(struct engine *g, const struct sched_ticket *t)
 {
     const struct queue *q = g->by_handle[t->batch];
@@ -175,9 +186,11 @@ static void send_line(struct engine *g, const struct sched_ticket *t)
     c->body = (struct str){s->line + entry.body_off, entry.body_len};
     c->connect_timeout = g->o.connect_timeout;
     c->idle_timeout = g->o.idle_timeout;
-    c->total_timeout = g->o.total_timeout;
+    c->total_timeout = total_timeout(g, t);
     c->max_body = g->o.max_answer;
     c->done = answered;
+    c->more = reprieve;
+    s->reprieved = false;
     IGNORE(str_fmt(c->request_id, sizeof c->request_id, "%s/%u/%u", l->id.z, entry.number,
                    t->attempt)); /* 63 + 10 + 5 + 2 fit in 96 */
     http_start(g->client, c);
@@ -191,6 +204,7 @@ void dispatch(struct engine *g, usec_t now)
 
     while (sched_probe(g->sched, &up, now))
         upstream_probe(g->ups[up]);
+    scrape_due(g, now);
     do {
         n = sched_next(g->sched, tickets, TICKETS, now);
         for (size_t i = 0; i < n; i++)
@@ -198,27 +212,145 @@ void dispatch(struct engine *g, usec_t now)
     } while (n == TICKETS);
 }
 
+/* Gives it up: nothing is learnt from it.  Not for one whose answer is there and waits. */
+static void close_call(struct slot *s, usec_t now)
+{
+    struct engine *g = s->live->engine;
+
+    http_cancel(&s->call);
+    atomic_fetch_add_explicit(&g->stats.closed, 1, memory_order_relaxed);
+    sched_aborted(g->sched, &s->ticket, now);
+    slot_give(g, s);
+}
+
 void dispatch_abort(struct live *l, usec_t now)
 {
-    struct engine *g = l->engine;
-
     list_each_safe (it, &l->calls) {
         struct slot *s = list_entry(it, struct slot, link);
 
-        http_cancel(&s->call);
-        sched_aborted(g->sched, &s->ticket, now);
-        slot_give(g, s);
+        scrape_closed(l->engine, s->ticket.upstream, now);
+        close_call(s, now);
+    }
+}
+
+/* A call is with the server, and not only on its way, after: */
+#define ARRIVED (USEC_PER_SEC / 2)
+
+/* No part of a pair, nothing that must not be done twice, nothing that may be poison. */
+static bool may_sacrifice(const struct slot *s, uint16_t up, usec_t young, usec_t now)
+{
+    const struct sched_ticket *t = &s->ticket;
+    usec_t age = now - t->sent;
+
+    return t->upstream == up && !t->alone && !t->hedge && t->attempt == 0 &&
+           s->call._easy && age >= ARRIVED && age <= young;
+}
+
+/* With more to do than is under way: its end comes no later for it. */
+static bool may_wait(const struct live *l)
+{
+    return l->phase == LIVE_RUN && !l->busy && !l->rec.paused && !l->once &&
+           queues_waiting(l) > l->inflight;
+}
+
+unsigned dispatch_sacrifice(struct engine *g, uint16_t up, unsigned n, usec_t young,
+                            usec_t now)
+{
+    enum { MOST = 8 };
+    struct slot *found[MOST];
+    const struct live *l;
+    size_t cursor = 0;
+    unsigned have = 0;
+
+    CHECK(n <= MOST);
+    while (have < n && (l = map_next(g->lives, &cursor))) {
+        if (!may_wait(l))
+            continue;
+        list_each (it, &l->calls) {
+            struct slot *s = list_entry(it, struct slot, link);
+
+            if (have < n && may_sacrifice(s, up, young, now))
+                found[have++] = s;
+        }
+    }
+    if (have < n)
+        return 0;
+    for (unsigned i = 0; i < n; i++)
+        close_call(found[i], now);
+    return n;
+}
+
+static struct slot *slot_of(const struct engine *g, const struct sched_ticket *t)
+{
+    list_each (it, &g->by_handle[t->batch]->live->calls) {
+        struct slot *s = list_entry(it, struct slot, link);
+
+        if (s->ticket.call == t->call)
+            return s;
+    }
+    return NULL;
+}
+
+/* Their twins have brought the results: what they would bring is not needed. */
+static void close_losers(struct engine *g, usec_t now)
+{
+    struct sched_ticket t;
+
+    while (sched_aborts(g->sched, &t, 1) == 1) {
+        struct slot *s = slot_of(g, &t);
+
+        CHECK(s);
+        live_touch(s->live);
+        scrape_closed(g, t.upstream, now);
+        close_call(s, now);
     }
 }
 
 /* --- In ------------------------------------------------------------------------------
  */
 
+/* Times that are moments are the server's: its clock may not be ours. */
+static bool limits_of(const struct http_call *c, struct ratelimit *ret)
+{
+    usec_t wall = c->date ? c->date * USEC_PER_SEC : clock_wall();
+
+    return c->quota_n && ratelimit_read((struct str){c->quota, c->quota_n}, wall, ret);
+}
+
+static struct outcome outcome_of_answered(const struct http_call *c)
+{
+    struct outcome o = outcome_of_answer(c->status, buf_peek(&c->answer));
+    struct ratelimit r;
+
+    if (limits_of(c, &r))
+        o.cls = outcome_heed(o.cls, r.retry == RETRY_YES, r.retry == RETRY_NO);
+    return o;
+}
+
+/* Late, but its server is at work: it may be at work on this.  It gets as long again, once,
+ * and never longer than the configuration allows. */
+static usec_t reprieve(struct http_call *c)
+{
+    struct slot *s = CONTAINER_OF(c, struct slot, call);
+    struct engine *g = s->live->engine;
+    usec_t now = loop_now(g->loop), age = now - s->ticket.sent;
+    usec_t more = age, most = g->o.total_timeout;
+
+    if (s->reprieved || !scrape_at_work(g, s->ticket.upstream, now))
+        return 0;
+    if (most && more > most - age)
+        more = most > age ? most - age : 0;
+    s->reprieved = true;
+    if (more)
+        atomic_fetch_add_explicit(&g->stats.reprieves, 1, memory_order_relaxed);
+    return more;
+}
+
 static struct outcome outcome_of_call(const struct http_call *c)
 {
     switch (c->fate) {
     case HTTP_ANSWERED:
-        return outcome_of_answer(c->status, buf_peek(&c->answer));
+        return outcome_of_answered(c);
     case HTTP_NO_CONNECT:
         return (struct outcome){.cls = OUTCOME_HOST};
     case HTTP_TIMEOUT:
@@ -314,30 +446,88 @@ static void give_up(struct slot *s, usec_t now)
     live_touch(l);
 }
 
-static void settle(struct slot *s, const struct outcome *o, usec_t now)
+/* Has it brought the whole batch, or all of one model, to a stop? */
+static void note_denial(struct slot *s)
 {
-    struct http_call *c = &s->call;
     struct live *l = s->live;
     struct engine *g = l->engine;
-    usec_t retry_after = c->retry_after_ms >= 0 ? c->retry_after_ms * USEC_PER_MS : -1;
-    struct sched_outcome so;
-    enum sched_verdict verdict;
+    struct denial *d = &l->denial;
+    struct sched_batch_view v;
+
+    d->status = s->call.status;
+    d->up = s->ticket.upstream;
+    outcome_message(buf_peek(&s->call.answer), d->text, sizeof d->text);
+    sched_batch_view(g->sched, s->ticket.batch, &v);
+    if (!v.stopped || l->stopped)
+        return;
+    l->stopped = true;
+    log_warn("batch.stopped", "batch=%s upstream=\"%s\" status=%ld calls=%u", l->id.z,
+             upstream_name(g->ups[d->up]), d->status, v.denied);
+}
+
+static uint32_t tokens(uint64_t n)
+{
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
+static void tell_limits(struct engine *g, const struct slot *s, usec_t now)
+{
+    struct ratelimit r;
+
+    if (s->call.fate != HTTP_ANSWERED || !limits_of(&s->call, &r))
+        return;
+    if (r.evicted)
+        atomic_fetch_add_explicit(&g->stats.evicted, 1, memory_order_relaxed);
+    sched_limited(g->sched, s->ticket.upstream,
+                  &(struct sched_limits){.requests = r.requests.limit,
+                                         .requests_left = r.requests.left,
+                                         .tokens = r.tokens.limit,
+                                         .tokens_left = r.tokens.left,
+                                         .requests_reset = r.requests.reset,
+                                         .tokens_reset = r.tokens.reset},
+                  now);
+}
+
+static enum sched_verdict tell_outcome(struct engine *g, const struct slot *s,
+                                       const struct outcome *o, usec_t now)
+{
+    const struct http_call *c = &s->call;
+    struct sched_outcome so = {
+        .cls = o->cls,
+        .retry_after = c->retry_after_ms >= 0 ? c->retry_after_ms * USEC_PER_MS : -1,
+        .has_usage = o->has_usage,
+        .prompt = tokens(o->usage.input),
+        .cached = tokens(o->usage.cached),
+        .output = tokens(o->usage.output)};
 
     atomic_fetch_add_explicit(&g->stats.calls[o->cls], 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&g->stats.answer_bytes, c->answer.n, memory_order_relaxed);
-    so = (struct sched_outcome){.cls = o->cls,
-                                .retry_after = retry_after,
-                                .has_usage = o->has_usage,
-                                .prompt = (uint32_t)o->usage.input,
-                                .cached = (uint32_t)o->usage.cached,
-                                .output = (uint32_t)o->usage.output};
-    verdict = sched_done(g->sched, &s->ticket, &so, now);
+    tell_limits(g, s, now);
+    return sched_done(g->sched, &s->ticket, &so, now);
+}
+
+/* The first result for a line counts; what its twin brings later is dropped. */
+static void settle(struct slot *s, const struct outcome *o, usec_t now)
+{
+    struct live *l = s->live;
+    struct engine *g = l->engine;
+    enum sched_verdict verdict = tell_outcome(g, s, o, now);
+
+    if (o->cls == OUTCOME_DONE)
+        scrape_took(g, s->ticket.upstream, now - s->ticket.sent);
+    else if (o->cls == OUTCOME_STALLED)
+        scrape_closed(g, s->ticket.upstream, now);
     if (verdict == SCHED_RETRY)
         atomic_fetch_add_explicit(&g->stats.retries, 1, memory_order_relaxed);
-    else if (verdict == SCHED_FINAL && keeps(s, o->cls))
+    else if (verdict == SCHED_DROP)
+        atomic_fetch_add_explicit(&g->stats.dropped, 1, memory_order_relaxed);
+    else if (keeps(s, o->cls))
         write_result(g, s, o, now);
+    if (o->cls == OUTCOME_DENIED)
+        note_denial(s);
     slot_give(g, s);
     live_touch(l);
+    close_losers(g, now);
 }
 
 static void answered(struct http_call *c)
@@ -361,19 +551,30 @@ static void answered(struct http_call *c)
         settle(s, &o, now);
 }
 
+/* One that waits for the answer to that question, or to one before; NULL: there is none.
+ * Looked for anew each time: to settle one may end others. */
+static struct slot *doubted(struct engine *g, uint16_t up, uint64_t question)
+{
+    list_each (it, &g->doubted) {
+        struct slot *s = list_entry(it, struct slot, doubt);
+
+        if (s->ticket.upstream == up && s->question <= question)
+            return s;
+    }
+    return NULL;
+}
+
 void dispatch_settle(struct engine *g, uint16_t up, uint64_t question, bool away)
 {
     usec_t now = loop_now(g->loop);
+    struct slot *s;
 
-    list_each_safe (it, &g->doubted) {
-        struct slot *s = list_entry(it, struct slot, doubt);
+    while ((s = doubted(g, up, question))) {
         const char *model = g->by_handle[s->ticket.batch]->model;
-        struct outcome o;
+        struct outcome o = outcome_of_call(&s->call);
 
-        if (s->ticket.upstream != up || s->question > question)
-            continue;
+        CHECK(s->live); /* it is in flight until it is settled */
         list_del(&s->doubt);
-        o = outcome_of_call(&s->call);
         if (away || !catalog_serves(g->catalog, up, str_of(model)))
             give_up(s, now);
         else

@@ -14,4 +14,8 @@ void dispatch_abort(struct live *l, usec_t now); /* gives up its calls in flight
  * (roster_doubts) get their verdict, or, when it is away or does not list their model any
  * more, another try that costs them nothing. */
 void dispatch_settle(struct engine *g, uint16_t up, uint64_t question, bool away);
+/* Closes n calls to the upstream that it has, and has had for no longer than `young`, to see
+ * whether that stops their work: their lines get another try.  0: there are not so many. */
+unsigned dispatch_sacrifice(struct engine *g, uint16_t up, unsigned n, usec_t young,
+                            usec_t now);
 void dispatch_free(struct engine *g); /* none may be in flight */

@@ -5,6 +5,7 @@
 #include "engine/phases.h"
 #include "engine/progress.h"
 #include "engine/roster.h"
+#include "engine/scrape.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -112,6 +113,17 @@ void engine_post(struct engine *g, struct command c)
 /* --- The turn of the loop -------------------------------------------------------------
  */
 
+static unsigned stopped_batches(const struct engine *g)
+{
+    const struct live *l;
+    size_t cursor = 0;
+    unsigned n = 0;
+
+    while ((l = map_next(g->lives, &cursor)))
+        n += l->stopped && l->phase == LIVE_RUN;
+    return n;
+}
+
 static void publish_gauges(struct engine *g, usec_t now)
 {
     if (now < g->gauges_at)
@@ -127,7 +139,13 @@ static void publish_gauges(struct engine *g, usec_t now)
         atomic_store(&to->window, v.window);
         atomic_store(&to->done, v.done);
         atomic_store(&to->failed, v.failed);
+        atomic_store(&to->hedges, v.hedges);
+        atomic_store(&to->by, v.by);
+        atomic_store(&to->slow, v.slow);
+        atomic_store(&to->rate, v.rate > 0 ? (long long)v.rate : -1);
+        atomic_store(&to->hit_permill, (long long)(v.hit_rate * 1000));
     }
+    atomic_store(&g->stats.stopped, stopped_batches(g));
 }
 
 static bool all_on_disk(const struct engine *g)
@@ -199,6 +217,8 @@ static void probed(void *ctx, uint16_t up, bool ok)
 
     log_info("upstream.probe", "upstream=\"%s\" healthy=%d", upstream_name(g->ups[up]),
              ok);
+    if (ok)
+        scrape_back(g, up);
     sched_probe_done(g->sched, up, ok, loop_now(g->loop));
 }
 
@@ -229,6 +249,24 @@ static void fill_defaults(struct engine_opts *o)
     o->workers = o->workers ? o->workers : 2;
 }
 
+static unsigned most_inflight(const struct engine_opts *o,
+                              const struct engine_upstream *u)
+{
+    if (u->window)
+        return u->window;
+    return u->max_inflight ? u->max_inflight : o->max_inflight;
+}
+
+static struct sched_upstream_opts upstream_opts(const struct engine *g,
+                                                const struct engine_upstream *u)
+{
+    return (struct sched_upstream_opts){.window = most_inflight(&g->o, u),
+                                        .fixed = u->window != 0,
+                                        .aborts = u->hedge == HEDGE_ON,
+                                        .requests_per_min = u->requests_per_minute,
+                                        .tokens_per_min = u->tokens_per_minute};
+}
+
 static enum rc add_upstreams(struct engine *g, const struct engine_upstream *ups,
                              struct err *e)
 {
@@ -241,9 +279,8 @@ static enum rc add_upstreams(struct engine *g, const struct engine_upstream *ups
     random_bytes(&so.seed, sizeof so.seed);
     g->sched = sched_new(&so);
     for (size_t i = 0; i < g->o.n_upstreams; i++) {
-        unsigned window = ups[i].max_inflight ? ups[i].max_inflight : g->o.max_inflight;
-        uint16_t number = sched_upstream_add(
-            g->sched, &(struct sched_upstream_opts){.window = window, .start = window});
+        struct sched_upstream_opts uo = upstream_opts(g, &ups[i]);
+        uint16_t number = sched_upstream_add(g->sched, &uo);
         enum rc rc = upstream_new(g->client, &ups[i], number, &ears, &g->ups[number], e);
 
         if (rc != RC_OK)
@@ -257,8 +294,7 @@ static unsigned total_window(const struct engine_opts *o)
     unsigned sum = 8; /* probes */
 
     for (size_t i = 0; i < o->n_upstreams; i++)
-        sum +=
-            o->upstreams[i].max_inflight ? o->upstreams[i].max_inflight : o->max_inflight;
+        sum += most_inflight(o, &o->upstreams[i]);
     return sum;
 }
 
@@ -278,8 +314,10 @@ static enum rc build(struct engine *g, struct err *e)
         rc = http_client_new(g->loop, &co, &g->client, e);
     if (rc == RC_OK)
         rc = add_upstreams(g, g->o.upstreams, e);
-    if (rc == RC_OK)
+    if (rc == RC_OK) {
         roster_open(g);
+        scrape_open(g);
+    }
     return rc;
 }
 
@@ -421,6 +459,7 @@ struct engine *engine_free(struct engine *g)
         upstream_free(g->ups[i]);
     dispatch_free(g);
     roster_close(g);
+    scrape_close(g);
     sched_free(g->sched);
     board_free(g->board);
     projects_free(g->projects);
@@ -463,7 +502,8 @@ enum rc engine_edit(struct engine *g, const struct id *project, const char *id,
         engine_post(g, (struct command){.note.kind = NOTE_EDIT,
                                         .batch = ret->id,
                                         .wishes = {ret->priority, ret->paused, ret->hold,
-                                                   ret->expires_at}});
+                                                   ret->expires_at,
+                                                   edit->has_paused && !edit->paused}});
     }
     pthread_mutex_unlock(&g->edit_lock);
     return rc;

@@ -19,6 +19,13 @@
 struct engine;
 struct webhooks;
 
+/* May a line that is late on it be sent to another one, too, and the slower call closed? */
+enum engine_hedge {
+    HEDGE_AUTO, /* once it was seen that closing a call stops the work */
+    HEDGE_ON,
+    HEDGE_OFF
+};
+
 struct engine_upstream {
     const char *url;     /* base URL, ".../v1" */
     const char *key;     /* bearer; NULL: none */
@@ -26,8 +33,14 @@ struct engine_upstream {
     const char *ca_file; /* NULL: the system's */
     const char *proxy;   /* NULL: none */
     const char *models; /* it serves these, with commas between; "*": any; NULL: ask it */
+    const char *metrics; /* where they are; NULL: /metrics beside the API */
+    bool no_metrics;     /* it is never asked for any, nor for its settings */
     bool insecure;
+    enum engine_hedge hedge;
     unsigned max_inflight; /* 0: the engine's */
+    unsigned window;       /* so many calls in flight, not more and not less; 0: as it is
+                              found out */
+    unsigned requests_per_minute, tokens_per_minute; /* its quotas; 0: as it tells */
 };
 
 /* What one project may use at a time; 0: no limit. */
@@ -135,6 +148,7 @@ struct engine_progress {
     bool counted;      /* the three are known: it is past its checks */
     double rate;       /* results a second, as rate.h says; less than 0: not known */
     int64_t eta;       /* seconds to its last result if all goes on so; -1: not known */
+    bool stopped;      /* nothing more of it is sent until it is resumed (`why`) */
     char why[512];     /* what it does or waits for: one sentence of UTF-8 */
 };
 /* Asks the engine's loop and waits for its next turn.  false: it has no such batch. */

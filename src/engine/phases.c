@@ -176,6 +176,11 @@ static void take_wishes(struct live *l)
     l->rec.paused = l->wishes.paused;
     l->rec.hold = l->wishes.hold;
     l->rec.expires_at = l->wishes.expires_at;
+    if (!l->wishes.resume)
+        return;
+    l->wishes.resume = l->stopped = false;
+    l->denial.status = 0;
+    queues_resume(l);
 }
 
 /* The scheduler and the timer follow the record. */
@@ -193,6 +198,7 @@ static void steer(struct live *l, usec_t now)
 static void enter_run(struct live *l, usec_t now)
 {
     struct sched_batch_opts o = {.n_items = l->items, .done = l->done};
+    enum endpoint ep = l->rec.endpoint;
 
     take_wishes(l);
     o.priority = l->rec.priority;
@@ -201,6 +207,9 @@ static void enter_run(struct live *l, usec_t now)
     o.hold = l->rec.status == BATCH_IN_PROGRESS ? l->rec.hold : 0;
     o.deadline = deadline_of(l, now);
     o.group = group_of(l->engine, &l->rec.project);
+    /* What is made twice is paid for twice, and kept twice: a video is a job. */
+    o.once = ep == ENDPOINT_IMAGES || ep == ENDPOINT_IMAGE_EDITS || ep == ENDPOINT_VIDEOS;
+    l->once = o.once;
     l->phase = LIVE_RUN;
     rate_start(&l->rate, now);
     queues_add(l, &o, now);
@@ -320,7 +329,10 @@ void phase_ended(struct live *l, usec_t now)
 
 void phase_edit(struct live *l, const struct wishes *w, usec_t now)
 {
+    bool resume = l->edited && l->wishes.resume;
+
     l->wishes = *w;
+    l->wishes.resume |= resume;
     l->edited = true;
     if (l->busy || l->phase != LIVE_RUN)
         return;

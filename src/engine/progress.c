@@ -132,7 +132,7 @@ static const struct queue *best_queue(const struct look *k, struct upstreams *re
 
         sched_batch_view(k->g->sched, q->handle, &v);
         u = upstreams_of(k, &v.upstreams);
-        if (v.ready == 0)
+        if (v.ready == 0 || v.stopped)
             continue;
         if (!best || (u.usable > 0) > (ret->usable > 0) ||
             (ret->usable == 0 && u.view.reopen < ret->view.reopen)) {
@@ -177,7 +177,7 @@ static const char *forsaken(const struct look *k)
         struct sched_batch_view v;
 
         sched_batch_view(k->g->sched, k->l->queues[i].handle, &v);
-        if (v.ready && upstreams_of(k, &v.upstreams).n == 0)
+        if (v.ready && !v.stopped && upstreams_of(k, &v.upstreams).n == 0)
             return k->l->queues[i].model;
     }
     return NULL;
@@ -244,6 +244,38 @@ static void say_waiting(struct look *k)
     }
 }
 
+/* The remedy for what an upstream refuses every call with. */
+static const char *remedy(long status)
+{
+    switch (status) {
+    case 401:
+        return "Mend the key of";
+    case 402:
+    case 429:
+        return "See to the account at";
+    case 403:
+        return "See to what the key may do at";
+    default:
+        return "See to the model and the URL of";
+    }
+}
+
+/* The scheduler has stopped it, or one of its models: every call was refused. */
+static void say_denied(struct look *k)
+{
+    const struct denial *d = &k->l->denial;
+    char said[sizeof d->text + 4] = "";
+
+    if (d->text[0])
+        snprintf(said, sizeof said, " %s%s", d->text,
+                 strchr(".!?", d->text[strlen(d->text) - 1]) ? "" : ".");
+    say(k,
+        "Stopped after %u calls, all refused: %ld%s %s upstream " NAME
+        " and resume the batch.",
+        k->v.denied, d->status, said[0] ? said : ".", remedy(d->status),
+        upstream_name(k->g->ups[d->up]));
+}
+
 /* true: its owner or the server has stopped it. */
 static bool say_stopped(struct look *k)
 {
@@ -270,6 +302,8 @@ static bool say_stopped(struct look *k)
             "Its sample, the first %u line%s, is done: resume it to run the rest, or "
             "cancel it.",
             b->hold, plural(b->hold));
+    else if (k->ret->stopped)
+        say_denied(k);
     else
         return false;
     return true;
@@ -284,6 +318,10 @@ static void view_all(struct look *k)
         sched_batch_view(k->g->sched, k->l->queues[i].handle, &v);
         k->v.fresh += v.fresh;
         k->v.retrying += v.retrying;
+        k->v.stopped = k->v.stopped || v.stopped;
+        k->v.denied += v.stopped ? v.denied : 0;
+        if (v.stopped)
+            continue;
         k->v.ready += v.ready;
         k->v.suspects += v.suspects;
         k->v.due = v.due < k->v.due ? v.due : k->v.due;
@@ -303,6 +341,8 @@ static void look_run(struct look *k)
     k->ret->waiting = k->v.fresh;
     k->ret->retrying = k->v.retrying;
     k->ret->rate = rate_now(&l->rate, k->now);
+    k->ret->stopped = k->v.stopped && l->inflight == 0 && k->v.ready == 0 &&
+                      k->v.due == USEC_INFINITY && k->v.suspects == 0;
     if (l->busy) { /* a job looks whether it expires; the record is the job's */
         say(k, "Its time is over; it is being closed.");
         return;

@@ -192,6 +192,12 @@ void queues_edit(struct live *l, int priority, bool paused, uint32_t hold,
                          deadline);
 }
 
+void queues_resume(struct live *l)
+{
+    for (unsigned i = 0; l->scheduled && i < l->n_queues; i++)
+        sched_batch_resume(l->engine->sched, l->queues[i].handle);
+}
+
 void queues_close(struct live *l)
 {
     for (unsigned i = 0; l->scheduled && i < l->n_queues; i++)

@@ -37,6 +37,7 @@ void queues_add(struct live *l, const struct sched_batch_opts *o, usec_t now);
 /* These do nothing when the batch is not scheduled; see sched.h for each. */
 void queues_edit(struct live *l, int priority, bool paused, uint32_t hold,
                  usec_t deadline);
+void queues_resume(struct live *l); /* what the scheduler has stopped */
 void queues_close(struct live *l);
 void queues_remove(struct live *l);
 uint32_t queues_waiting(const struct live *l); /* items; 0 when not scheduled */

@@ -3,12 +3,14 @@
 #include "base/limits.h"
 #include "base/mem.h"
 
-#define ASK_TIMEOUT (5 * USEC_PER_SEC)
+#define ASK_TIMEOUT     (5 * USEC_PER_SEC)
+#define METRICS_TIMEOUT (2 * USEC_PER_SEC) /* later they would tell of what is past */
 
 struct upstream {
     struct http_client *client;
-    struct http_target *api;  /* http://host/v1 */
-    struct http_target *root; /* http://host */
+    struct http_target *api;     /* http://host/v1 */
+    struct http_target *root;    /* http://host */
+    struct http_target *metrics; /* where the configuration says; NULL: root's /metrics */
     char *name;
     uint16_t number;
     bool fixed;   /* the configuration names its models */
@@ -24,6 +26,27 @@ static size_t root_length(const char *url)
     const char *path = host ? strchr(host + 3, '/') : NULL;
 
     return path ? (size_t)(path - url) : strlen(url);
+}
+
+/* A key is for who gave it out: another server, or another port, is not told. */
+static bool same_origin(const char *a, const char *b)
+{
+    size_t n = root_length(a);
+
+    return root_length(b) == n && strncmp(a, b, n) == 0;
+}
+
+static enum rc make_metrics_target(struct upstream *u, const struct engine_upstream *o,
+                                   const struct http_target_opts *like, struct err *e)
+{
+    struct http_target_opts t = *like;
+
+    if (!o->metrics)
+        return RC_OK;
+    t.base_url = o->metrics;
+    if (!same_origin(o->metrics, o->url))
+        t.bearer = NULL;
+    return http_target_new(u->client, &t, &u->metrics, e);
 }
 
 static enum rc make_targets(struct upstream *u, const struct engine_upstream *o,
@@ -57,6 +80,8 @@ static enum rc make_targets(struct upstream *u, const struct engine_upstream *o,
         rc = http_target_new(u->client, &t, &u->root, e);
     }
     buf_done(&url);
+    if (rc == RC_OK)
+        rc = make_metrics_target(u, o, &t, e);
     return rc;
 }
 
@@ -92,6 +117,7 @@ struct upstream *upstream_free(struct upstream *u)
     http_call_done(&u->list);
     http_target_free(u->api);
     http_target_free(u->root);
+    http_target_free(u->metrics);
     mem_free(u->name);
     mem_free(u);
     return NULL;
@@ -107,16 +133,35 @@ const char *upstream_name(const struct upstream *u)
     return u->name;
 }
 
-static void ask(struct upstream *u, struct http_call *c, const struct http_target *target,
-                const char *path, http_done_fn *done)
+static void ask_within(struct upstream *u, struct http_call *c,
+                       const struct http_target *target, const char *path, usec_t timeout,
+                       http_done_fn *done)
 {
     c->target = target;
     c->path = path;
     c->method = "GET";
-    c->connect_timeout = c->total_timeout = ASK_TIMEOUT;
+    c->connect_timeout = c->total_timeout = timeout;
     c->max_body = LIMIT_MODEL_LIST;
     c->done = done;
     http_start(u->client, c);
+}
+
+static void ask(struct upstream *u, struct http_call *c, const struct http_target *target,
+                const char *path, http_done_fn *done)
+{
+    ask_within(u, c, target, path, ASK_TIMEOUT, done);
+}
+
+void upstream_ask(struct upstream *u, struct http_call *c, const char *path,
+                  http_done_fn *done)
+{
+    ask(u, c, u->root, path, done);
+}
+
+void upstream_ask_metrics(struct upstream *u, struct http_call *c, http_done_fn *done)
+{
+    ask_within(u, c, u->metrics ? u->metrics : u->root, u->metrics ? "" : "/metrics",
+               METRICS_TIMEOUT, done);
 }
 
 /* The probe's second answer.  Any but a 5xx says that the API is up: 401 is a matter of

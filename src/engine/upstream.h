@@ -43,3 +43,9 @@ void upstream_probe(struct upstream *u);
 
 /* GET /models; not while one is under way. */
 void upstream_list(struct upstream *u);
+
+/* GETs of whoever has the call, which must not be under way: of a path beside the API, and
+ * of its metrics, beside the API too unless the configuration says where they are. */
+void upstream_ask(struct upstream *u, struct http_call *c, const char *path,
+                  http_done_fn *done);
+void upstream_ask_metrics(struct upstream *u, struct http_call *c, http_done_fn *done);

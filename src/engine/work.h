@@ -65,6 +65,7 @@ struct wishes {
     bool paused;
     uint32_t hold;
     int64_t expires_at;
+    bool resume; /* it was asked for: also of what the scheduler has stopped */
 };
 
 /* SUBMIT, CANCEL, EDIT, DRAIN: on the heap. */
@@ -92,6 +93,13 @@ struct tally {
     bool has_usage;
 };
 
+/* The last call that was refused for what is no fault of its line (OUTCOME_DENIED). */
+struct denial {
+    long status; /* 0: there was none */
+    uint16_t up;
+    char text[200]; /* what the upstream said */
+};
+
 struct live {
     struct engine *engine;
     struct id id;
@@ -116,9 +124,12 @@ struct live {
     uint8_t *queue_of; /* of each item; NULL: there is one queue */
 
     /* the loop's */
+    bool once;      /* no line may be sent twice at a time */
     bool scheduled; /* the scheduler knows its queues by their handles */
     uint32_t inflight;
-    struct list calls;                        /* slots in flight */
+    struct list calls; /* slots in flight */
+    struct denial denial;
+    bool stopped; /* the scheduler has, for that, at least one of its queues */
     struct loop_timer deadline, grace, again; /* again: of the task */
     struct loop_timer commit_again;
     struct rate rate;               /* results on disk */
@@ -146,21 +157,27 @@ struct slot {
     struct list link;  /* live.calls or engine.free_slots */
     struct list doubt; /* in engine.doubted: its answer is there and not settled */
     uint64_t question; /* ... until this question has its answer (roster_doubts) */
+    bool reprieved;    /* it was given more time, once */
     char *line;
     size_t cap, n;
 };
 
 /* For /metrics: written by the loop, read by anyone. */
 struct up_gauge {
-    atomic_uint state, inflight, window;
-    atomic_ullong done, failed;
+    atomic_uint state, inflight, window, by;
+    atomic_bool slow, stops, stops_known;
+    atomic_ullong samples, blind; /* of its metrics; and how often there was none */
+    atomic_ullong done, failed, hedges;
+    atomic_llong rate;        /* work a second; less than 0: not known */
+    atomic_llong hit_permill; /* likewise */
 };
 
 struct engine_stats {
     atomic_ullong calls[OUTCOME_COUNT];
+    atomic_ullong closed, dropped, evicted, reprieves; /* calls, see metrics.c */
     atomic_ullong retries, results_ok, results_error, commits, log_bytes, answer_bytes;
     atomic_ullong ended[BATCH_STATUS_COUNT];
-    atomic_uint live, inflight, paused;
+    atomic_uint live, inflight, paused, stopped;
 };
 
 struct engine {
@@ -174,6 +191,7 @@ struct engine {
     struct board *board;
     struct projects *projects;
     struct roster *roster;
+    struct scrape *scrape;
     struct catalog *catalog;
     struct upstream *ups[LIMIT_UPSTREAMS];
     struct up_gauge gauges[LIMIT_UPSTREAMS];
