@@ -51,7 +51,7 @@ TEST_BIN := $(TEST_SRC:tests/%.c=$(B)/tests/%)
 FUZZ_BIN := $(patsubst fuzz/%.c,$(B)/fuzz/%,$(wildcard fuzz/fuzz_*.c))
 BENCH_BIN := $(patsubst bench/%.c,$(B)/bench/%,$(wildcard bench/*.c))
 
-.PHONY: all check crash show-commands faults sim fuzzers benches lint format clean install tests
+.PHONY: all check crash des show-commands faults sim fuzzers benches lint format clean install tests
 all: $(B)/batchd
 ifeq ($(V),release)
 all: build/batchd
@@ -111,6 +111,12 @@ $(B)/tests/sim/simulate: $(SIM_OBJ)
 	$(CC) $(LD_$(V)) $(LDFLAGS) $(SIM_WRAP:%=-Wl,--wrap=%) -o $@ $^ $(LIBS)
 sim: $(B)/tests/sim/simulate
 
+# The scheduler and the model of a server in virtual time: the objects of the program.
+DES_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard tests/des/*.c))
+$(B)/tests/des/des: $(DES_OBJ) $(B)/libbatchd.a
+	$(CC) $(LD_$(V)) $(LDFLAGS) -o $@ $^ $(LIBS)
+des: $(B)/tests/des/des
+
 # The same with a bug in it: sources that tests/sim/mutants changed take the place of ours.
 MUTANT_SRC := $(if $(MUTANT),$(shell cd $(B)/mutants/$(MUTANT) && find src -name '*.c'))
 $(B)/mutants/$(MUTANT)/simulate: $(filter-out $(MUTANT_SRC:%.c=$(B)/%.o),$(SIM_OBJ)) \
@@ -144,5 +150,5 @@ install: $(B)/batchd
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TEST_BIN:=.d) $(FUZZ_BIN:=.d) $(BENCH_BIN:=.d) $(CRASH_OBJ:.o=.d) $(SIM_OBJ:.o=.d)
+-include $(OBJ:.o=.d) $(MAIN:.o=.d) $(TEST_BIN:=.d) $(FUZZ_BIN:=.d) $(BENCH_BIN:=.d) $(CRASH_OBJ:.o=.d) $(SIM_OBJ:.o=.d) $(DES_OBJ:.o=.d)
 .SECONDARY:

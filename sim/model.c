@@ -235,10 +235,10 @@ static void allocate(struct sim_model *m, uint64_t n)
         evict(m);
 }
 
-/* Makes q's full blocks before its token `upto` known to others; they are allocated. */
-static void publish(struct sim_model *m, struct sim_seq *q, uint64_t upto)
+/* Makes q's full blocks before its token `until` known to others; they are allocated. */
+static void publish(struct sim_model *m, struct sim_seq *q, uint64_t until)
 {
-    uint32_t end = (uint32_t)u64_min(q->n_blocks, upto / SIM_BLOCK), b;
+    uint32_t end = (uint32_t)u64_min(q->n_blocks, until / SIM_BLOCK), b;
 
     if (!m->o.cache)
         return;

@@ -144,10 +144,10 @@ static inline uint64_t ref_blocks(uint64_t tokens)
 
 static inline void ref_take(struct ref *r, struct ref_seq *s, uint32_t chunk)
 {
-    uint64_t upto = s->computed + chunk;
+    uint64_t until = s->computed + chunk;
 
     s->chunk = chunk;
-    for (; r->o.cache && !s->joined && s->chain < ref_min(s->q.n_blocks, upto / 16);
+    for (; r->o.cache && !s->joined && s->chain < ref_min(s->q.n_blocks, until / 16);
          s->chain++) {
         if (ref_find(r, s->q.blocks[s->chain]))
             return;
