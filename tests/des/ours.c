@@ -33,7 +33,8 @@ struct ours {
     uint64_t hedges;
     usec_t look;
     bool admit;
-    uint64_t tokens[64];
+    double answers, answered; /* tokens */
+    double given[64];         /* work, by group */
 };
 
 static struct load *batch_of(struct ours *u, uint32_t handle)
@@ -65,12 +66,13 @@ static void items_of(const struct ours *u, const struct batch_spec *b,
     }
 }
 
-static double work_of(const struct sched_item *items, uint32_t n)
+/* Answers are taken to be as long as those so far were. */
+static double work_of(const struct ours *u, const struct sched_item *items, uint32_t n)
 {
     double work = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        double out = items[i].max_out * 0.25;
+        double out = u->answers ? u->answered / u->answers : items[i].max_out / 4.0;
 
         work += items[i].prompt - items[i].shared +
                 out * (1 + (items[i].prompt + out / 2) / 700);
@@ -94,7 +96,7 @@ static void batch_in(struct ours *u, unsigned k, usec_t now)
                                  .group = u->o.n_groups ? u->groups[b->spec.group] : 0};
 
     items_of(u, &b->spec, items, keys);
-    b->work = work_of(items, b->spec.n);
+    b->work = work_of(u, items, b->spec.n);
     b->came = true;
     u->came++;
     if (sched_fits && u->admit && b->spec.deadline &&
@@ -157,8 +159,13 @@ static void settle(struct ours *u, const struct sched_ticket *t, uint32_t reques
     struct load *b = batch_of(u, t->batch);
 
     u->calls[t->call] = NULL;
+    if (o->has_usage) {
+        u->answers++;
+        u->answered += o->output;
+    }
     if (o->has_usage && u->o.n_groups)
-        u->tokens[b->spec.group] += o->prompt + o->output;
+        u->given[b->spec.group] +=
+            o->prompt - o->cached + o->output * (1 + (o->prompt + o->output / 2.0) / 700);
     if (sched_done(u->sched, t, o, now) == SCHED_FINAL) {
         world_final(u->world, request, o->cls == OUTCOME_DONE, now);
         if (--b->left == 0) {
@@ -337,9 +344,9 @@ bool ours_stopped(const struct ours *u, unsigned batch)
     return v.stopped;
 }
 
-uint64_t ours_group_tokens(const struct ours *u, unsigned group)
+double ours_group_work(const struct ours *u, unsigned group)
 {
-    return u->tokens[group];
+    return u->given[group];
 }
 
 void ours_until(struct ours *u, unsigned batch)

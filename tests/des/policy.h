@@ -31,7 +31,6 @@ struct ours_opts {
     unsigned n_batches;
     const struct group_spec *groups; /* beside group 0 of the scheduler */
     unsigned n_groups;
-    bool fair; /* notes what each group was given: ours_group_tokens */
 };
 
 struct ours;
@@ -42,7 +41,9 @@ struct policy ours_policy(struct ours *u, struct world *w);
 usec_t ours_ended(const struct ours *u, unsigned batch); /* 0: it did not */
 uint64_t ours_hedges(const struct ours *u);
 bool ours_stopped(const struct ours *u, unsigned batch);
-uint64_t ours_group_tokens(const struct ours *u, unsigned group);
+/* What a group was given, in the work of sched_item as the servers counted it; with
+ * `groups`. */
+double ours_group_work(const struct ours *u, unsigned group);
 /* Ends the run when this batch has ended. */
 void ours_until(struct ours *u, unsigned batch);
 /* Which of the batches, when they come, fit in (sched_fits); others are not sent. */

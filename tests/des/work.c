@@ -232,6 +232,13 @@ static void make_w7(struct work *w, uint32_t n, struct rng *r)
         request_make(w, NULL, 300, 1, 0, r);
 }
 
+static void make_short(struct work *w, uint32_t n, struct rng *r)
+{
+    for (uint32_t i = 0; i < n; i++)
+        request_make(w, NULL, rng_between(r, 100, 200),
+                     within(rng_lognormal(r, 40, 0.5), 1, 256), 256, r);
+}
+
 /* Conversations: each turn's prompt is the one before and something more. */
 static void make_conv(struct work *w, uint32_t n, struct rng *r)
 {
@@ -279,9 +286,10 @@ static const struct kind {
     uint32_t n;
     void (*make)(struct work *w, uint32_t n, struct rng *r);
 } kinds[] = {
-    {"W1", 50000, make_w1}, {"W1b", 50000, make_w1b},   {"W2", 50000, make_w2},
-    {"W3", 50000, make_w3}, {"W4", 50000, make_w4},     {"W5", 50000, make_w5},
-    {"W7", 50000, make_w7}, {"conv", 12031, make_conv}, {"synth", 3993, make_synth},
+    {"W1", 50000, make_w1},      {"W1b", 50000, make_w1b},     {"W2", 50000, make_w2},
+    {"W3", 50000, make_w3},      {"W4", 50000, make_w4},       {"W5", 50000, make_w5},
+    {"W7", 50000, make_w7},      {"short", 50000, make_short}, {"conv", 12031, make_conv},
+    {"synth", 3993, make_synth},
 };
 
 static void shuffle(struct work *w, struct rng *r)

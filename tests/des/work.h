@@ -13,6 +13,7 @@
  *   W4   synthesis: LN(220, 0.7), answers LN(400, 1.0), at most 4096, nothing in common
  *   W5   40 % of W1, 20 % of W2, 40 % of W4
  *   W7   embeddings: 300 tokens, nothing in common, one token of answer
+ *   short  U(100,200) tokens, nothing in common, answers LN(40, 0.5), at most 256
  *   conv, synth   like the two Mooncake traces (FAST '25) in number, lengths and what is in
  *        common: 12,031 requests of 12,035 tokens with answers of 343, in order 4.3 % and at
  *        most 36.6 % of them cached; 3,993 of 15,325 with 149, 7.1 % and 64.0 %

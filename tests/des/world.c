@@ -125,6 +125,20 @@ static usec_t until(const struct bucket *b, double wants)
     return wants <= b->left ? 0 : (usec_t)((wants - b->left) / b->most * 60e6) + 1;
 }
 
+static void tell_limits(const struct world *w, const struct replica *r, struct call *c)
+{
+    bool asks_r = w->o.requests_per_min > 0, asks_t = w->o.tokens_per_min > 0;
+
+    c->has_limits = true;
+    c->limits = (struct sched_limits){
+        .requests = asks_r ? w->o.requests_per_min : -1,
+        .requests_left = asks_r ? floor(r->requests.left) : -1,
+        .tokens = asks_t ? w->o.tokens_per_min : -1,
+        .tokens_left = asks_t ? floor(r->tokens.left) : -1,
+        .requests_reset = asks_r ? until(&r->requests, r->requests.most) : -1,
+        .tokens_reset = asks_t ? until(&r->tokens, r->tokens.most) : -1};
+}
+
 /* As hosted APIs do: the request and the tokens that it may take count when it comes. */
 static bool over_quota(struct world *w, struct replica *r, struct call *c, usec_t now)
 {
@@ -146,14 +160,7 @@ static bool over_quota(struct world *w, struct replica *r, struct call *c, usec_
         r->requests.left -= 1;
         r->tokens.left -= cost;
     }
-    c->has_limits = true;
-    c->limits = (struct sched_limits){
-        .requests = asks_r ? w->o.requests_per_min : -1,
-        .requests_left = asks_r ? floor(r->requests.left) : -1,
-        .tokens = asks_t ? w->o.tokens_per_min : -1,
-        .tokens_left = asks_t ? floor(r->tokens.left) : -1,
-        .requests_reset = asks_r ? until(&r->requests, r->requests.most) : -1,
-        .tokens_reset = asks_t ? until(&r->tokens, r->tokens.most) : -1};
+    tell_limits(w, r, c);
     if (over)
         c->outcome.retry_after = wait + RETRY_AFTER_SLACK;
     return over;
@@ -172,7 +179,7 @@ static void arrive(struct world *w, struct call *c, usec_t now)
 
     if (r->down) {
         answer(w, c, OUTCOME_HOST, now);
-    } else if (!c->foreground && w->o.denied > 0) {
+    } else if (!c->foreground && w->o.denied) {
         answer(w, c, OUTCOME_DENIED, now);
     } else if (!c->foreground && w->o.poison && c->request % w->o.poison == 7) {
         answer(w, c, OUTCOME_BROKEN, now);
@@ -210,6 +217,14 @@ static void served(struct world *w, struct call *c, usec_t now)
         note_ttft(w, c);
         mem_free(c);
         return;
+    }
+    if (w->o.refunds) {
+        const struct request *q = &w->work->v[c->request];
+        struct bucket *b = &w->r[c->replica].tokens;
+
+        fill(b, now);
+        b->left = fmin(b->most, b->left + q->max_out - c->seq.made);
+        tell_limits(w, &w->r[c->replica], c);
     }
     c->outcome.has_usage = true;
     c->outcome.prompt = c->seq.prompt;

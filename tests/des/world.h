@@ -61,9 +61,10 @@ struct world_opts {
     usec_t scrape;    /* metrics are renewed so often; 0: always */
     bool no_metrics;  /* there are none */
     double transient; /* share of calls that fail with a 500 */
-    double denied;    /* 1: every call is refused with a 401 */
+    bool denied;      /* every call is refused with a 401 */
     uint32_t poison;  /* every so many-th request breaks its connection; 0: none */
     double requests_per_min, tokens_per_min; /* quotas, told in headers; 0: none */
+    bool refunds; /* tokens that a request could have taken and did not are given back */
     const struct trouble *troubles;
     unsigned n_troubles;
     double
