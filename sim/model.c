@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/model.h"
 #include "base/mem.h"
+#include "sim/kv.h"
 
 #include <math.h>
 
@@ -10,25 +11,12 @@
  * one that decodes).  What they are at is therefore kept as sums over all: how many there
  * are, the sum of their contexts, and in which iteration modulo SIM_BLOCK each wants its next
  * block.  An iteration costs O(1) beside what it admits and finishes, and so do k of them.
- *
- * M2: what is cached is closed under prefixes: a block in use keeps the one before it in use
- * (it counts as a reference), and idle ones are let go child first, so that the least
- * recently used has no child.  Hence the longest cached chain is found by bisection, and a
- * request holds its last block only.
  */
 
-#define NONE UINT32_MAX
 #define PS   1000000 /* picoseconds a microsecond */
 #define MOST 4096    /* iterations at once: their picoseconds fit into 64 bits */
 
 enum where { GONE, WAITING, PREFILL, DECODE, DONE };
-
-struct block {
-    uint64_t id;
-    uint32_t parent, next; /* next of its hash chain, or of the free ones */
-    uint32_t refs; /* of requests that end in it, and of children that are in use */
-    uint32_t older, newer; /* idle: in the order of their use */
-};
 
 struct heap_entry {
     uint64_t major, minor;
@@ -61,10 +49,7 @@ struct sim_model {
     uint32_t n_running;
     uint32_t wants[SIM_BLOCK]; /* that decode, by the iteration that needs a block */
 
-    struct block *blocks;
-    uint32_t *buckets;
-    uint32_t mask, free, oldest, newest;
-    uint64_t n_blocks, anon, active, idle_blocks;
+    struct sim_kv kv;
     struct sim_model_load stats;
 };
 
@@ -155,84 +140,12 @@ static void heap_del(struct heap *h, struct sim_seq *q)
     heap_up(h, at, e);
 }
 
-/* --- Blocks --------------------------------------------------------------------------
+/* --- Requests -------------------------------------------------------------------------
  */
 
-static uint32_t *bucket_of(struct sim_model *m, uint64_t id)
+static uint64_t blocks_for(uint64_t tokens)
 {
-    return &m->buckets[(id * 0x9e3779b97f4a7c15u >> 32) & m->mask];
-}
-
-static uint32_t block_find(struct sim_model *m, uint64_t id)
-{
-    uint32_t b = *bucket_of(m, id);
-
-    while (b != NONE && m->blocks[b].id != id)
-        b = m->blocks[b].next;
-    return b;
-}
-
-static void idle_del(struct sim_model *m, uint32_t b)
-{
-    struct block *x = &m->blocks[b];
-
-    *(x->older == NONE ? &m->oldest : &m->blocks[x->older].newer) = x->newer;
-    *(x->newer == NONE ? &m->newest : &m->blocks[x->newer].older) = x->older;
-    m->idle_blocks--;
-}
-
-static void idle_add(struct sim_model *m, uint32_t b)
-{
-    struct block *x = &m->blocks[b];
-
-    x->older = m->newest;
-    x->newer = NONE;
-    *(m->newest == NONE ? &m->oldest : &m->blocks[m->newest].newer) = b;
-    m->newest = b;
-    m->idle_blocks++;
-}
-
-static void block_hold(struct sim_model *m, uint32_t b)
-{
-    while (b != NONE && m->blocks[b].refs++ == 0) {
-        idle_del(m, b);
-        m->active++;
-        b = m->blocks[b].parent;
-    }
-}
-
-static void block_release(struct sim_model *m, uint32_t b)
-{
-    while (b != NONE && --m->blocks[b].refs == 0) {
-        idle_add(m, b);
-        m->active--;
-        b = m->blocks[b].parent;
-    }
-}
-
-static void evict(struct sim_model *m)
-{
-    uint32_t b = m->oldest, *link = bucket_of(m, m->blocks[b].id);
-
-    while (*link != b)
-        link = &m->blocks[*link].next;
-    *link = m->blocks[b].next;
-    idle_del(m, b);
-    m->blocks[b].next = m->free;
-    m->free = b;
-}
-
-static uint64_t available(const struct sim_model *m)
-{
-    return m->n_blocks - m->anon - m->active;
-}
-
-static void allocate(struct sim_model *m, uint64_t n)
-{
-    CHECK(n <= available(m));
-    m->anon += n;
-    while (m->anon + m->active + m->idle_blocks > m->n_blocks)
-        evict(m);
+    return (tokens + SIM_BLOCK - 1) / SIM_BLOCK;
 }
 
 /* Makes q's full blocks before its token `until` known to others; they are allocated. */
@@ -245,18 +158,10 @@ static void publish(struct sim_model *m, struct sim_seq *q, uint64_t until)
     /* One that another has computed at the same time, or that was found but has to be
      * computed for its last token's sake, stays anonymous, and what follows it. */
     for (; q->_published < end; q->_published++) {
-        uint32_t *head = bucket_of(m, q->blocks[q->_published]);
-
-        if (block_find(m, q->blocks[q->_published]) != NONE)
+        b = sim_kv_publish(&m->kv, q->blocks[q->_published], q->_leaf);
+        if (b == SIM_KV_NONE)
             return;
-        b = m->free;
-        m->free = m->blocks[b].next;
-        m->blocks[b] = (struct block){
-            .id = q->blocks[q->_published], .parent = q->_leaf, .next = *head, .refs = 1};
-        *head = b;
         q->_leaf = b;
-        m->anon--;
-        m->active++;
     }
 }
 
@@ -266,13 +171,13 @@ static uint32_t lookup(struct sim_model *m, const struct sim_seq *q, uint32_t *r
     uint32_t tokens = q->prompt + q->made - 1; /* one must be computed */
     uint32_t low = 0, high = (uint32_t)u64_min(q->n_blocks, tokens / SIM_BLOCK);
 
-    *ret_leaf = NONE;
+    *ret_leaf = SIM_KV_NONE;
     if (!m->o.cache)
         return 0;
-    while (low < high) { /* M2 */
-        uint32_t mid = low + (high - low) / 2, b = block_find(m, q->blocks[mid]);
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2, b = sim_kv_find(&m->kv, q->blocks[mid]);
 
-        if (b == NONE) {
+        if (b == SIM_KV_NONE) {
             high = mid;
         } else {
             low = mid + 1;
@@ -281,14 +186,6 @@ static uint32_t lookup(struct sim_model *m, const struct sim_seq *q, uint32_t *r
     }
     return low;
 }
-
-static uint64_t blocks_for(uint64_t tokens)
-{
-    return (tokens + SIM_BLOCK - 1) / SIM_BLOCK;
-}
-
-/* --- Requests ------------------------------------------------------------------------
- */
 
 /* In which iteration modulo SIM_BLOCK one that decodes needs a block. */
 static unsigned phase_of(const struct sim_seq *q)
@@ -324,9 +221,9 @@ static void leave(struct sim_model *m, struct sim_seq *q)
 {
     if (q->_where == DECODE)
         leave_decode(m, q);
-    m->anon -= blocks_for(q->_computed + q->_chunk) - q->_published;
-    block_release(m, q->_leaf);
-    q->_leaf = NONE;
+    m->kv.anon -= blocks_for(q->_computed + q->_chunk) - q->_published;
+    sim_kv_release(&m->kv, q->_leaf);
+    q->_leaf = SIM_KV_NONE;
     q->_published = q->_computed = q->_chunk = 0;
     q->_where = GONE;
     m->n_running--;
@@ -431,7 +328,7 @@ static uint64_t blocks_until(const struct sim_model *m, uint64_t j)
 /* The first j of those under way are over. */
 static void advance(struct sim_model *m, uint64_t j)
 {
-    allocate(m, blocks_until(m, j));
+    sim_kv_allocate(&m->kv, blocks_until(m, j));
     m->ctx += j * m->decoding.n;
     m->stats.generated += j * m->decoding.n;
     m->step += j;
@@ -464,7 +361,7 @@ static void isolate(struct sim_model *m, usec_t now)
     m->start = m->end;
     m->start_ps = m->end_ps;
     advance(m, m->k);
-    allocate(m, m->wants[m->step % SIM_BLOCK]);
+    sim_kv_allocate(&m->kv, m->wants[m->step % SIM_BLOCK]);
     m->k = 1;
     m->end = end;
     m->end_ps = end_ps;
@@ -524,12 +421,12 @@ static void go_on(struct sim_model *m, struct plan *p)
         p->left = m->o.budget - m->decoding.n;
         chunk = cut ? chunk_of(cut, p->left) : 0;
         need = m->wants[m->step % SIM_BLOCK] + (cut ? blocks_to(cut, chunk) : 0);
-        if (need <= available(m))
+        if (need <= sim_kv_available(&m->kv))
             break;
         preempt(m, victim_of(m));
         p->preempted = true;
     }
-    allocate(m, need);
+    sim_kv_allocate(&m->kv, need);
     m->started = true;
     if (cut)
         take_chunk(m, p, cut, chunk);
@@ -540,22 +437,20 @@ static bool admit(struct sim_model *m, struct plan *p)
 {
     struct sim_seq *q = m->waiting.v[0].q;
     uint32_t leaf, hit = lookup(m, q, &leaf), chunk;
-    uint64_t need, idle = 0;
+    uint64_t need;
 
     q->_computed = hit * SIM_BLOCK;
     chunk = chunk_of(q, p->left);
     need = blocks_to(q, chunk);
-    for (uint32_t b = leaf; b != NONE && m->blocks[b].refs == 0; b = m->blocks[b].parent)
-        idle++;
-    if (need + idle > available(m)) {
+    if (need + sim_kv_idle_to(&m->kv, leaf) > sim_kv_available(&m->kv)) {
         q->_computed = 0;
         return false;
     }
     heap_del(&m->waiting, q);
-    block_hold(m, leaf);
+    sim_kv_hold(&m->kv, leaf);
     q->_leaf = leaf;
     q->_published = hit;
-    allocate(m, need);
+    sim_kv_allocate(&m->kv, need);
     q->_where = PREFILL;
     list_add_tail(&m->running, &q->_link);
     m->n_running++;
@@ -573,10 +468,11 @@ static bool admit(struct sim_model *m, struct plan *p)
 static uint64_t steady(const struct sim_model *m)
 {
     uint64_t k = u64_min(m->decoding.v[0].major - m->step, MOST);
-    uint64_t cycles = available(m) / m->decoding.n; /* each takes a block for each */
+    uint64_t cycles =
+        sim_kv_available(&m->kv) / m->decoding.n; /* each takes a block for each */
 
     k = u64_min(k, (cycles + 1) * SIM_BLOCK);
-    while (k > 1 && blocks_until(m, k) > available(m))
+    while (k > 1 && blocks_until(m, k) > sim_kv_available(&m->kv))
         k--;
     return k;
 }
@@ -676,15 +572,9 @@ static void set_speed(struct sim_model *m, double factor)
 /* Nothing is cached, nothing runs. */
 static void reset(struct sim_model *m)
 {
-    for (uint32_t i = 0; i <= m->mask; i++)
-        m->buckets[i] = NONE;
-    for (uint32_t i = 0; i < m->n_blocks; i++)
-        m->blocks[i].next = i + 1 < m->n_blocks ? i + 1 : NONE;
+    sim_kv_reset(&m->kv);
     for (unsigned i = 0; i < SIM_BLOCK; i++)
         m->wants[i] = 0;
-    m->free = 0;
-    m->oldest = m->newest = NONE;
-    m->anon = m->active = m->idle_blocks = 0;
     m->ctx = m->k = m->n_running = 0;
     m->waiting.n = m->decoding.n = 0;
     list_init(&m->running);
@@ -696,19 +586,12 @@ static void reset(struct sim_model *m)
 struct sim_model *sim_model_new(const struct sim_model_opts *o)
 {
     struct sim_model *m = mem_new(struct sim_model);
-    uint64_t buckets = 1;
 
-    CHECK(o->max_seqs > 0 && o->budget > 0 && o->kv_tokens >= SIM_BLOCK);
-    CHECK(o->kv_tokens / SIM_BLOCK < NONE / 4);
+    CHECK(o->max_seqs > 0 && o->budget > 0);
     m->o = *o;
     if (m->o.max_seqs > o->budget)
         m->o.max_seqs = o->budget; /* M1 */
-    m->n_blocks = o->kv_tokens / SIM_BLOCK;
-    while (buckets < 2 * m->n_blocks)
-        buckets *= 2;
-    m->mask = (uint32_t)(buckets - 1);
-    m->blocks = mem_new_n(struct block, m->n_blocks);
-    m->buckets = mem_new_n(uint32_t, buckets);
+    sim_kv_init(&m->kv, o->kv_tokens / SIM_BLOCK);
     set_speed(m, 1);
     reset(m);
     return m;
@@ -720,8 +603,7 @@ struct sim_model *sim_model_free(struct sim_model *m)
         return NULL;
     mem_free(m->waiting.v);
     mem_free(m->decoding.v);
-    mem_free(m->blocks);
-    mem_free(m->buckets);
+    sim_kv_done(&m->kv);
     mem_free(m);
     return NULL;
 }
@@ -729,17 +611,18 @@ struct sim_model *sim_model_free(struct sim_model *m)
 enum rc sim_model_add(struct sim_model *m, struct sim_seq *q, usec_t now)
 {
     CHECK(q->prompt > 0 && q->out > 0 && q->n_blocks <= q->prompt / SIM_BLOCK);
-    if (blocks_for((uint64_t)q->prompt + q->out - 1) > m->n_blocks)
+    if (blocks_for((uint64_t)q->prompt + q->out - 1) > m->kv.total)
         return RC_INVALID;
     roll(m, now, false);
-    if (m->n_running + m->waiting.n >= u64_min(m->o.max_queued, NONE) + m->o.max_seqs)
+    if (m->n_running + m->waiting.n >=
+        u64_min(m->o.max_queued, UINT32_MAX) + m->o.max_seqs)
         return RC_LIMIT;
     q->came = now;
     q->began = q->first = q->ended = 0;
     q->cached = q->made = q->preempted = 0;
     q->_no = m->arrivals++;
     q->_computed = q->_chunk = q->_published = 0;
-    q->_leaf = NONE;
+    q->_leaf = SIM_KV_NONE;
     list_init(&q->_link);
     wait_in_line(m, q);
     if (m->idle) {
@@ -825,8 +708,8 @@ void sim_model_load(const struct sim_model *m, usec_t now, struct sim_model_load
     *ret = m->stats;
     ret->running = m->n_running;
     ret->waiting = m->waiting.n;
-    ret->kv_used = (m->anon + m->active + blocks_until(m, j)) * SIM_BLOCK;
-    ret->kv_total = m->n_blocks * SIM_BLOCK;
+    ret->kv_used = (m->kv.anon + m->kv.active + blocks_until(m, j)) * SIM_BLOCK;
+    ret->kv_total = m->kv.total * SIM_BLOCK;
     if (j > 1)
         ret->generated += (j - 1) * m->decoding.n;
 }

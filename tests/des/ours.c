@@ -58,10 +58,11 @@ static void items_of(const struct ours *u, const struct batch_spec *b,
         if (q < b->from || q >= b->from + b->n)
             continue;
         keys[n] = u->work->v[q].prefix.key;
-        items[n++] = (struct sched_item){.item = q - b->from,
-                                         .prompt = u->work->v[q].prefix.length / 4,
-                                         .shared = n > 0 ? shared / 4 : 0,
-                                         .max_out = u->work->v[q].max_out};
+        items[n] = (struct sched_item){.item = q - b->from,
+                                       .prompt = u->work->v[q].prefix.length / 4,
+                                       .shared = n > 0 ? shared / 4 : 0,
+                                       .max_out = u->work->v[q].max_out};
+        n++;
         shared = UINT32_MAX;
     }
 }
@@ -72,7 +73,7 @@ static double work_of(const struct ours *u, const struct sched_item *items, uint
     double work = 0;
 
     for (uint32_t i = 0; i < n; i++) {
-        double out = u->answers ? u->answered / u->answers : items[i].max_out / 4.0;
+        double out = u->answers > 0 ? u->answered / u->answers : items[i].max_out / 4.0;
 
         work += items[i].prompt - items[i].shared +
                 out * (1 + (items[i].prompt + out / 2) / 700);
