@@ -7,10 +7,12 @@
  * Each kind of file is made in memory and read through the same callback as a real one
  * (a copy a window, as pread from the page cache is).  Columns: the walk over lines
  * alone, line_read (JSON, UTF-8, all rules of one line), line_reread (what dispatch
- * pays), and the whole scan with duplicates, models and index entries.  Best of five
+ * pays), the whole scan with duplicates, models and index entries, and the same with what
+ * the server notes of each line, its order and equal ones sorted out.  Best of five
  * rounds, in processor time.
  */
 #include "engine/intake.h"
+#include "engine/plan.h"
 #include "json/json.h"
 
 #include <stdio.h>
@@ -27,6 +29,22 @@ enum rc index_add(struct index_writer *w, const struct index_entry *entry, struc
     (void)e;
     w->n++;
     w->sum += entry->offset ^ entry->body_len;
+    return RC_OK;
+}
+
+enum rc index_order(struct index_writer *w, const struct index_place *place,
+                    struct err *e)
+{
+    (void)e;
+    w->sum += place->key ^ place->shared;
+    return RC_OK;
+}
+
+enum rc index_follow(struct index_writer *w, const struct index_follower *follower,
+                     struct err *e)
+{
+    (void)e;
+    w->sum += follower->item;
     return RC_OK;
 }
 
@@ -208,7 +226,7 @@ static enum rc read_buf(void *ctx, char *dst, size_t cap, uint64_t off, size_t *
     return RC_OK;
 }
 
-enum what { WALK, READ, REREAD, SCAN };
+enum what { WALK, READ, REREAD, SCAN, PLAN };
 
 static void die(const char *what)
 {
@@ -241,12 +259,15 @@ static void told(void *ctx, const struct intake_fault *f)
     die(f->message);
 }
 
-static void scan(struct buf *file, enum endpoint ep)
+static void scan(struct buf *file, enum endpoint ep, bool planned)
 {
+    struct plan *plan = planned ? plan_new(DEDUP_DETERMINISTIC, 100000000) : NULL;
     struct intake_rules rules = {.endpoint = ep,
                                  .max_lines = 100000000,
                                  .max_inputs = 100000000,
-                                 .max_bytes = UINT64_MAX};
+                                 .max_bytes = UINT64_MAX,
+                                 .each = planned ? plan_add : NULL,
+                                 .each_ctx = plan};
     struct index_writer idx = {0};
     struct intake_result r;
     struct err e;
@@ -256,6 +277,9 @@ static void scan(struct buf *file, enum endpoint ep)
         die(e.text);
     if (idx.n != r.requests)
         die("the count of entries");
+    if (planned && plan_write(plan, &idx, &e) != RC_OK)
+        die(e.text);
+    plan_free(plan);
 }
 
 /* Processor time: other work on the machine counts less. */
@@ -275,8 +299,8 @@ static double best_seconds(struct buf *file, enum endpoint ep, enum what what)
     for (int round = 0; round < 5; round++) {
         double start = seconds(), took;
 
-        if (what == SCAN)
-            scan(file, ep);
+        if (what >= SCAN)
+            scan(file, ep, what == PLAN);
         else if (walk(file, ep, what) == 0)
             die("the walk");
         took = seconds() - start;
@@ -304,7 +328,7 @@ static void bench(const char *name, body_fn *body, enum endpoint ep, size_t byte
         die("making the file");
     mb = (double)file.n / 1e6;
     printf("%-14s %7.0f B/line", name, (double)file.n / (double)lines);
-    for (enum what what = WALK; what <= SCAN; what++) {
+    for (enum what what = WALK; what <= PLAN; what++) {
         double took = best_seconds(&file, ep, what);
 
         printf("  %6.0f MB/s %7.0f ns", mb / took, took * 1e9 / (double)lines);
@@ -337,8 +361,8 @@ int main(int argc, char **argv)
     };
     size_t bytes = (argc > 1 ? strtoul(argv[1], NULL, 10) : 256) << 20;
 
-    printf("%-14s %14s  %22s  %22s  %22s  %22s\n", "kind", "", "lines alone", "line_read",
-           "line_reread", "intake_scan");
+    printf("%-14s %14s  %22s  %22s  %22s  %22s  %22s\n", "kind", "", "lines alone",
+           "line_read", "line_reread", "intake_scan", "with its plan");
     for (size_t i = 0; i < COUNTOF(kinds); i++)
         if (argc < 3 || strcmp(argv[2], kinds[i].name) == 0)
             bench(kinds[i].name, kinds[i].body, kinds[i].ep, bytes);

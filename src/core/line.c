@@ -6,17 +6,19 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-enum { CUSTOM_ID, METHOD, URL, BODY, MODEL, STREAM, INPUT, N_WANTS };
+enum { CUSTOM_ID, METHOD, URL, BODY, MODEL, STREAM, PARTS, N_WANTS = PARTS + PART_COUNT };
 
-static const struct json_want wants[N_WANTS] = {
-    [CUSTOM_ID] = {"custom_id", -1},
-    [METHOD] = {"method", -1},
-    [URL] = {"url", -1},
-    [BODY] = {"body", -1},
-    [MODEL] = {"model", BODY},
-    [STREAM] = {"stream", BODY},
-    [INPUT] = {"input", BODY},
+static const struct json_want wants[N_WANTS] = {[CUSTOM_ID] = {"custom_id", -1},
+                                                [METHOD] = {"method", -1},
+                                                [URL] = {"url", -1},
+                                                [BODY] = {"body", -1},
+                                                [MODEL] = {"model", BODY},
+                                                [STREAM] = {"stream", BODY},
+#define X(name, key) [PARTS + PART_##name] = {key, BODY},
+                                                LINE_PART_LIST(X)
+#undef X
 };
+_Static_assert(N_WANTS <= 32, "json_read finds so many");
 
 const char *line_fault_code(enum line_fault f)
 {
@@ -243,9 +245,11 @@ enum rc line_read(struct str text, enum endpoint ep, struct line *ret,
         .custom_id = vals[CUSTOM_ID].raw,
         .body = vals[BODY].raw,
         .model = vals[MODEL].raw,
-        .inputs = named == ENDPOINT_EMBEDDINGS ? count_inputs(&vals[INPUT]) : 0,
+        .inputs =
+            named == ENDPOINT_EMBEDDINGS ? count_inputs(&vals[PARTS + PART_INPUT]) : 0,
         .endpoint = named,
     };
+    memcpy(ret->parts, vals + PARTS, sizeof ret->parts);
     return RC_OK;
 }
 

@@ -38,14 +38,9 @@ static const uint32_t lengths[PREFIX_LEVELS] = {
     1u << 20,
 };
 
-/* The 16 of them that make `key`: 192, and two an octave from 512 to 65,536, where the
- * beginnings lie that are worth it. */
-static bool in_key(unsigned level)
-{
-    if (level >= 8)
-        return level < 50 && (level % 6 == 5 || level % 6 == 1);
-    return level == 2 || level == 7;
-}
+/* The 16 of them that make `key`, as bits: 192, 512, and from there on two an octave (768,
+ * 1,024, 1,536 ...) to 65,536, where the beginnings lie that are worth it. */
+#define IN_KEY UINT64_C(0x28a28a28a2884)
 
 /* --- One key -------------------------------------------------------------------------- */
 
@@ -53,13 +48,13 @@ static bool in_key(unsigned level)
  * how the bytes came; every length is the end of one. */
 static size_t block_at(uint64_t n)
 {
-    size_t block = 64;
+    return n < 1024 ? 64 : PREFIX_BLOCK;
+}
 
-    while (n >= 1024 && block < PREFIX_BLOCK) {
-        n /= 2;
-        block *= 2;
-    }
-    return block;
+static uint64_t turned(uint64_t x, unsigned bits)
+{
+    bits %= 64;
+    return x << bits | x >> ((64 - bits) % 64);
 }
 
 void prefix_begin(struct prefix_feed *f)
@@ -71,20 +66,24 @@ void prefix_begin(struct prefix_feed *f)
     f->out = (struct prefix){0};
 }
 
-static void note(struct prefix_feed *f, uint64_t hash)
+static void note(struct prefix_feed *f)
 {
-    f->out.level[f->level] = (uint8_t)hash;
-    if (in_key(f->level))
-        f->out.key = f->out.key << 4 | hash >> 60;
+    f->out.level[f->level] = (uint8_t)(f->hash >> 32);
+    if (IN_KEY >> f->level & 1)
+        f->out.key = f->out.key << 4 | f->hash >> 60;
     f->level++;
 }
 
 static void take_block(struct prefix_feed *f, const char *p)
 {
-    f->hash = XXH3_64bits_withSeed(p, f->block, f->hash);
+    /* Blocks are hashed beside each other in the processor, then chained by one
+     * multiplication: twice as quick as with the hash so far for a seed. */
+    uint64_t block = f->block == 64 ? XXH3_64bits(p, 64) : XXH3_64bits(p, PREFIX_BLOCK);
+
+    f->hash = (turned(f->hash, 23) ^ block) * UINT64_C(0x9e3779b97f4a7c15);
     f->n += f->block;
     if (f->level < PREFIX_LEVELS && f->n == lengths[f->level]) {
-        note(f, f->hash);
+        note(f);
         f->block = block_at(f->n);
     }
 }
@@ -113,24 +112,26 @@ void prefix_feed(struct prefix_feed *f, const void *bytes, size_t n)
     }
 }
 
-/* splitmix64 (Steele, Lea, Flood 2014): the i-th number of a seed. */
-static uint64_t nth(uint64_t seed, unsigned i)
+/* Fills what no length was there for with the hash of the whole. */
+static void fill_up(struct prefix *p, unsigned level, uint64_t whole)
 {
-    uint64_t z = seed + (i + 1) * UINT64_C(0x9e3779b97f4a7c15);
+    unsigned have = (unsigned)__builtin_popcountll(IN_KEY & ((UINT64_C(1) << level) - 1));
+    unsigned bits = 64 - 4 * have;
+    uint64_t words[8];
 
-    z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
-    return z ^ z >> 31;
+    if (bits > 0)
+        p->key = (bits < 64 ? p->key << bits : 0) | whole >> (64 - bits);
+    for (unsigned i = 0; i < COUNTOF(words); i++)
+        words[i] = whole;
+    memcpy(p->level + level, words, PREFIX_LEVELS - level);
+    p->whole = (uint16_t)(whole >> 16);
 }
 
 void prefix_end(struct prefix_feed *f, struct prefix *ret)
 {
-    uint64_t whole = XXH3_64bits_withSeed(f->carry, f->got, f->hash) ^ (f->n + f->got);
-
-    while (f->level < PREFIX_LEVELS)
-        note(f, nth(whole, f->level));
+    fill_up(&f->out, f->level,
+            XXH3_64bits_withSeed(f->carry, f->got, f->hash) ^ (f->n + f->got));
     f->out.length = (uint32_t)u64_min(f->n + f->got, UINT32_MAX);
-    f->out.whole = (uint16_t)nth(whole, PREFIX_LEVELS);
     *ret = f->out;
 }
 

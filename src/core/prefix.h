@@ -22,7 +22,7 @@
 #include "base/base.h"
 
 #define PREFIX_LEVELS 58
-#define PREFIX_BLOCK  1024 /* the most that is hashed at once */
+#define PREFIX_BLOCK  128 /* the most that is hashed at once */
 
 /* One key.  The bytes of `level` say how its hash stood at each length; behind its end
  * they come from the hash of the whole. */

@@ -7,6 +7,7 @@
  */
 #include "engine/intake.h"
 #include "engine/jobs.h"
+#include "engine/plan.h"
 #include "engine/queues.h"
 #include "engine/reuse.h"
 #include "engine/roster.h"
@@ -73,6 +74,8 @@ static enum rc scan(struct live *l, struct intake_result *result, char **ret_err
     struct engine *g = l->engine;
     struct intake_rules rules = engine_rules(g, l->rec.endpoint);
     struct intake_errors *errors = intake_errors_new();
+    struct plan *plan =
+        plan_new(g->o.dedup, rules.max_lines ? rules.max_lines : LIMIT_LINES);
     struct index_writer *idx = NULL;
     enum rc rc = index_create(g->o.spool, &l->id, &idx, &l->task.err);
 
@@ -80,9 +83,14 @@ static enum rc scan(struct live *l, struct intake_result *result, char **ret_err
         rules.model_known = NULL;
         rules.many_models = true;
     }
+    rules.each = plan_add;
+    rules.each_ctx = plan;
     if (rc == RC_OK)
         rc = intake_scan(read_input, l, g->o.blobs->ops->size(l->input), &rules, idx,
                          intake_errors_add, errors, &g->stopping, result, &l->task.err);
+    if (rc == RC_OK && result->faults == 0)
+        rc = plan_write(plan, idx, &l->task.err);
+    plan_free(plan);
     if (rc == RC_OK && result->faults == 0) {
         rc = index_finish(idx, &l->task.err);
         idx = NULL;

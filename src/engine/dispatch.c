@@ -11,9 +11,6 @@
 #include "engine/roster.h"
 #include "engine/scrape.h"
 
-/* Lines go out in file order, so one read serves many of them. */
-#define WINDOW (256u << 10)
-
 /* Tickets taken from the scheduler at a time. */
 #define TICKETS 32
 
@@ -70,50 +67,12 @@ void dispatch_free(struct engine *g)
 /* --- Out -----------------------------------------------------------------------------
  */
 
-/* Fills the window from the entry's line on. */
-static enum rc window_fill(struct live *l, const struct index_entry *entry, struct err *e)
-{
-    if (!l->window)
-        l->window = mem_try(WINDOW);
-    if (!l->window)
-        return err_set(e, RC_NOMEM, "no memory to read ahead");
-    l->window_off = entry->offset;
-    l->window_n = 0;
-    return l->engine->o.blobs->ops->pread(l->input, l->window, WINDOW, entry->offset,
-                                          &l->window_n, e);
-}
-
-static bool in_window(const struct live *l, const struct index_entry *entry)
-{
-    return entry->offset >= l->window_off &&
-           entry->offset + entry->length <= l->window_off + l->window_n;
-}
-
+/* Exactly the line: they go out in the order of their prompts' beginnings, and reading
+ * ahead saves less than half a microsecond a line also where that is the file's. */
 static enum rc slot_read(struct slot *s, const struct index_entry *entry, struct err *e)
 {
-    struct live *l = s->live;
-    enum rc rc = RC_OK;
-
     s->n = entry->length;
-    if (!in_window(l, entry)) {
-        if (entry->length > WINDOW || entry->offset < l->window_off)
-            return live_read_line(l, entry, &s->line, &s->cap, e);
-        rc = window_fill(l, entry, e);
-        if (rc == RC_OK && !in_window(l, entry))
-            rc = err_set(e, RC_CORRUPT, "the input file '%s' is shorter than it was",
-                         l->rec.input_file.z);
-    }
-    if (rc == RC_OK && s->cap < entry->length) {
-        char *more = mem_resize(s->line, entry->length);
-
-        if (!more)
-            return err_set(e, RC_NOMEM, "no memory for a line");
-        s->line = more;
-        s->cap = entry->length;
-    }
-    if (rc == RC_OK)
-        memcpy(s->line, l->window + (entry->offset - l->window_off), entry->length);
-    return rc;
+    return live_read_line(s->live, entry, &s->line, &s->cap, e);
 }
 
 /* Puts `name`, a JSON string, in the place of the model that the line names; all other

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "core/batch.h"
 #include "engine/catalog.h"
+#include "engine/dedup.h"
 #include "engine/intake.h"
 #include "store/blob.h"
 #include "store/reslog.h"
@@ -69,6 +70,7 @@ struct engine_opts {
     uint64_t max_file_bytes;
     size_t max_line_bytes;
     bool many_models;
+    enum dedup_mode dedup;
     int64_t output_expires;                /* seconds after the end; 0: never */
     unsigned workers;                      /* 0: 2 */
     struct engine_project project_default; /* of projects not listed; no name */

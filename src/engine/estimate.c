@@ -60,17 +60,44 @@ static void count_model(struct estimate *x, struct str raw)
 
 /* --- Tokens -------------------------------------------------------------------------- */
 
+/* Could it be token numbers?  Messages are long: they are not walked to find out. */
+static bool like_numbers(const struct json_val *v)
+{
+    size_t i = 1;
+
+    if (v->type != JSON_ARRAY || v->count == 0)
+        return false;
+    while (strchr(" \t\r\n[", v->raw.p[i])) /* JSON holds no NUL there */
+        i++;
+    return v->raw.p[i] == '-' || (unsigned char)(v->raw.p[i] - '0') < 10;
+}
+
+/* [1, 2, 3] and nothing else: its elements need no walk. */
+static bool flat_numbers(const struct json_val *v)
+{
+    const char *inside = v->raw.p + 1;
+    size_t n = v->raw.n - 1;
+
+    return !memchr(inside, '"', n) && !memchr(inside, '[', n) && !memchr(inside, '{', n);
+}
+
 /* Token numbers: [1, 2, 3] or lists of such.  Anything else: false. */
 static bool count_numbers(const struct json_val *v, uint64_t *ret)
 {
-    struct json_iter it = json_iter(v), inner;
-    struct json_val one, first;
+    struct json_iter it = json_iter(v);
+    struct json_val one;
     uint64_t n = 0;
 
-    if (v->type != JSON_ARRAY)
+    if (!like_numbers(v))
         return false;
+    if (flat_numbers(v)) {
+        *ret = v->count;
+        return true;
+    }
     while (json_next(&it, NULL, &one)) {
-        inner = json_iter(&one);
+        struct json_iter inner = json_iter(&one);
+        struct json_val first;
+
         if (one.type == JSON_NUMBER)
             n++;
         else if (one.type == JSON_ARRAY && json_next(&inner, NULL, &first) &&
@@ -83,24 +110,16 @@ static bool count_numbers(const struct json_val *v, uint64_t *ret)
     return n > 0;
 }
 
-static void count_prompt(struct estimate *x, const struct json_val *v)
+static void count_prompt(struct estimate_line *x, const struct json_val *v)
 {
     uint64_t tokens;
 
-    if (v->type == JSON_NULL)
+    if (v->type == JSON_NONE || v->type == JSON_NULL)
         return;
     if (!count_numbers(v, &tokens))
         tokens = (v->raw.n + BYTES_PER_TOKEN - 1) / BYTES_PER_TOKEN;
-    x->input_bytes += v->raw.n;
-    x->input_tokens += tokens;
-}
-
-static bool key_is_one_of(struct str key, const char *const *names)
-{
-    for (; *names; names++)
-        if (json_str_is(key, str_of(*names)))
-            return true;
-    return false;
+    x->bytes += v->raw.n;
+    x->prompt += tokens;
 }
 
 /* These answer with no text of a length to be chosen. */
@@ -109,32 +128,41 @@ static bool answers_text(enum endpoint ep)
     return ep == ENDPOINT_CHAT || ep == ENDPOINT_COMPLETIONS || ep == ENDPOINT_RESPONSES;
 }
 
+void estimate_line(const struct line *line, struct estimate_line *ret)
+{
+    static const enum line_part prompts[] = {PART_TOOLS, PART_INSTRUCTIONS, PART_MESSAGES,
+                                             PART_INPUT, PART_PROMPT};
+    const struct json_val *parts = line->parts;
+    uint64_t limit = 0, answers = 0, n;
+
+    *ret = (struct estimate_line){.text = answers_text(line->endpoint)};
+    for (size_t i = 0; i < COUNTOF(prompts); i++)
+        count_prompt(ret, &parts[prompts[i]]);
+    if (!ret->text)
+        return;
+    for (unsigned i = PART_LIMITS; i < PART_LIMITS_END; i++)
+        if (parts[i].type == JSON_NUMBER && json_u64(&parts[i], &n) == RC_OK)
+            limit = n;
+    if (parts[PART_N].type != JSON_NUMBER ||
+        json_u64(&parts[PART_N], &answers) != RC_OK || answers == 0)
+        answers = 1;
+    /* A number that no server takes is no limit. */
+    if (limit > 0 && limit <= TOKENS_MAX && answers <= TOKENS_MAX)
+        ret->max_output = limit < TOKENS_MAX / answers ? limit * answers : TOKENS_MAX;
+}
+
 void estimate_add(void *estimate, const struct line *line)
 {
-    static const char *const prompts[] = {"messages",     "prompt", "input",
-                                          "instructions", "tools",  NULL};
-    static const char *const limits[] = {"max_tokens", "max_completion_tokens",
-                                         "max_output_tokens", NULL};
     struct estimate *x = estimate;
-    struct json_val body = {.type = JSON_OBJECT, .raw = line->body}, v;
-    struct json_iter it = json_iter(&body);
-    uint64_t limit = 0, answers = 1, n;
-    struct str key;
+    struct estimate_line one;
 
     count_model(x, line->model);
-    while (json_next(&it, &key, &v)) {
-        if (key_is_one_of(key, prompts))
-            count_prompt(x, &v);
-        else if (key_is_one_of(key, limits) && json_u64(&v, &n) == RC_OK)
-            limit = n;
-        else if (json_str_is(key, STR("n")) && json_u64(&v, &n) == RC_OK && n > 0)
-            answers = n;
-    }
-    if (!answers_text(line->endpoint))
-        return;
-    /* A number that no server takes is no limit. */
-    if (limit == 0 || limit > TOKENS_MAX || answers > TOKENS_MAX)
+    estimate_line(line, &one);
+    x->input_bytes += one.bytes;
+    x->input_tokens += one.prompt;
+    if (one.max_output)
+        x->max_output += one.max_output; /* 2^27 lines, as many as there may ever be, stay
+                                            below 2^63 */
+    else if (one.text)
         x->unlimited++;
-    else /* 2^27 lines, as many as there may ever be, stay below 2^63 */
-        x->max_output += limit < TOKENS_MAX / answers ? limit * answers : TOKENS_MAX;
 }

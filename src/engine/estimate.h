@@ -25,6 +25,16 @@
     "bytes of messages, prompt, input, instructions and tools over 4; token numbers "    \
     "counted as they are"
 
+/* What one request asks for. */
+struct estimate_line {
+    uint64_t bytes;      /* of the members that hold the prompt */
+    uint64_t prompt;     /* tokens, estimated */
+    uint64_t max_output; /* tokens of all its answers; 0: it names no limit, or none that
+                            a server would take */
+    bool text;           /* its endpoint answers with text of a length to be chosen */
+};
+void estimate_line(const struct line *line, struct estimate_line *ret);
+
 struct estimate_model {
     char name[LIMIT_MODEL + 1]; /* unescaped; "": the requests that name none */
     uint32_t requests;

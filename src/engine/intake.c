@@ -148,7 +148,7 @@ static enum rc see_id(struct scan *s, struct str raw, uint64_t offset, uint32_t 
     for (size_t i = home_of(&s->seen, c.hash); s->seen.cells[i].line;
          i = next_cell(&s->seen, i)) {
         const struct cell *other = &s->seen.cells[i];
-        bool same;
+        bool same = false;
 
         if (other->hash != c.hash)
             continue;

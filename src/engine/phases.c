@@ -227,9 +227,6 @@ static void enter_finish(struct live *l)
     loop_timer_clear(g->loop, &l->deadline);
     loop_timer_clear(g->loop, &l->grace);
     queues_remove(l);
-    mem_free(l->window);
-    l->window = NULL;
-    l->window_n = 0;
     start_job(l, NOTE_ENDED, finish_run);
 }
 

@@ -139,14 +139,81 @@ static struct sched_set upstreams_of(const struct queue *q)
     return set;
 }
 
-static void queue_add(struct queue *q, const struct sched_batch_opts *all,
-                      const uint8_t *done, usec_t now)
+/* What the scheduler is told of the lines, for all queues, then for one. */
+struct lines {
+    struct sched_item *items;
+    uint64_t *keys; /* NULL: the order is not known */
+    uint32_t n;
+};
+
+static void lines_init(struct lines *x, uint32_t n, bool ordered)
+{
+    x->n = 0;
+    x->items = mem_new_n(struct sched_item, (size_t)n + 1);
+    x->keys = ordered ? mem_new_n(uint64_t, (size_t)n + 1) : NULL;
+}
+
+static void lines_done(struct lines *x)
+{
+    mem_free(x->items);
+    mem_free(x->keys);
+}
+
+static void lines_put(struct lines *x, const struct sched_item *item, uint64_t key)
+{
+    if (x->keys)
+        x->keys[x->n] = key;
+    x->items[x->n++] = *item;
+}
+
+static void lines_read(struct lines *x, const struct live *l)
+{
+    lines_init(x, l->items, index_ordered(l->index));
+    for (uint32_t k = 0; k < l->items; k++) {
+        struct index_place at = {.item = k};
+
+        if (x->keys)
+            at = index_place(l->index, k);
+        lines_put(x,
+                  &(struct sched_item){.item = at.item,
+                                       .prompt = at.prompt,
+                                       .shared = at.shared,
+                                       .max_out = at.max_out},
+                  at.key);
+    }
+}
+
+/* Those of queue k.  What a line shares with the one before in this queue is at least what
+ * it shares with each of those between them. */
+static void lines_of(struct lines *x, const struct lines *all, const struct live *l,
+                     unsigned k)
+{
+    uint32_t shared = UINT32_MAX;
+
+    x->n = 0;
+    for (uint32_t i = 0; i < all->n; i++) {
+        struct sched_item item = all->items[i];
+
+        shared = item.shared < shared ? item.shared : shared;
+        if (l->queue_of[item.item] != k)
+            continue;
+        item.shared = x->n ? shared : 0;
+        lines_put(x, &item, all->keys ? all->keys[i] : 0);
+        shared = UINT32_MAX;
+    }
+}
+
+static void queue_add(struct queue *q, const struct lines *lines,
+                      const struct sched_batch_opts *all, usec_t now)
 {
     struct engine *g = q->live->engine;
     struct sched_set set = upstreams_of(q);
     struct sched_batch_opts o = *all;
 
-    o.done = done;
+    o.n_items = lines->n;
+    /* Of no order and one queue the items say nothing. */
+    o.items = lines->keys || q->live->queue_of ? lines->items : NULL;
+    o.keys = lines->keys;
     o.upstreams = &set;
     q->handle = sched_batch_add(g->sched, &o, now);
     if (q->handle >= g->cap_handles) {
@@ -159,28 +226,31 @@ static void queue_add(struct queue *q, const struct sched_batch_opts *all,
     g->by_handle[q->handle] = q;
 }
 
-/* One pass over the lines for all queues: what is another's is done for each. */
-static void add_several(struct live *l, const struct sched_batch_opts *o, usec_t now)
+static void add_several(struct live *l, const struct lines *all,
+                        const struct sched_batch_opts *o, usec_t now)
 {
-    size_t n = ((size_t)l->items + 7) / 8;
-    uint8_t *done = mem_new_n(uint8_t, n * l->n_queues);
+    struct lines one;
 
-    memset(done, 0xff, n * l->n_queues);
-    for (uint32_t i = 0; i < l->items; i++)
-        if (!o->done || !(o->done[i / 8] >> (i % 8) & 1))
-            done[l->queue_of[i] * n + i / 8] &= (uint8_t) ~(1u << (i % 8));
-    for (unsigned k = 0; k < l->n_queues; k++)
-        queue_add(&l->queues[k], o, done + k * n, now);
-    mem_free(done);
+    lines_init(&one, all->n, all->keys != NULL);
+    for (unsigned k = 0; k < l->n_queues; k++) {
+        lines_of(&one, all, l, k);
+        queue_add(&l->queues[k], &one, o, now);
+    }
+    lines_done(&one);
 }
 
 void queues_add(struct live *l, const struct sched_batch_opts *o, usec_t now)
 {
+    struct lines all;
+
     CHECK(!l->scheduled && l->n_queues > 0);
+    lines_read(&all, l);
     if (l->queue_of)
-        add_several(l, o, now);
+        add_several(l, &all, o, now);
     else
-        queue_add(&l->queues[0], o, o->done, now);
+        queue_add(&l->queues[0], &all, o, now);
+    lines_done(&all);
+    index_trim(l->index);
     l->scheduled = true;
 }
 

@@ -31,7 +31,9 @@ struct queue {
 NODISCARD enum rc queues_find(struct live *l, const char *model);
 void queues_free(struct live *l); /* may run twice */
 
-/* Into the scheduler: as sched_batch_add, but for the upstreams, which are found here. */
+/* Into the scheduler: as sched_batch_add, but for lines, their order and the upstreams,
+ * which are found here.  What l->index knows of the order is gone afterwards: when the
+ * batch is added again its lines go in the order of the file. */
 void queues_add(struct live *l, const struct sched_batch_opts *o, usec_t now);
 
 /* These do nothing when the batch is not scheduled; see sched.h for each. */

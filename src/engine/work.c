@@ -33,7 +33,6 @@ struct live *live_free(struct live *l)
     reslog_close(l->log);
     batch_done(&l->rec);
     mem_free(l->done);
-    mem_free(l->window);
     mem_free(l);
     return NULL;
 }

@@ -142,11 +142,6 @@ struct live {
     struct list dirty;   /* in engine.dirty while the log has something to commit */
     struct list changed; /* in engine.changed until the tick has looked at its phase */
     struct err sick;     /* why it must stand still; "" when it need not */
-
-    /* a window over the input, for lines in file order */
-    char *window;
-    uint64_t window_off;
-    size_t window_n;
 };
 
 /* One call in flight, or waiting on the free list for the next. */

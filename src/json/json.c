@@ -34,6 +34,7 @@ struct reader {
     struct json_val *vals, *top;
     struct json_err *e;
     uint32_t children[MAX_WANTS + 2]; /* by slot: bit i set when wants[i] lies in it */
+    char first[MAX_WANTS]; /* of each other's key: most keys are none of them */
     struct keys keys;
     struct frame frames[MAX_DEPTH + 1];
 };
@@ -142,7 +143,11 @@ static void forget(struct reader *r, unsigned i)
 
 static unsigned slot_of(struct reader *r, unsigned parent, struct str raw, bool escaped)
 {
-    for (uint32_t left = r->children[parent]; left; left &= left - 1) {
+    uint32_t left = r->children[parent];
+
+    if (left && !escaped)
+        left &= scan_marks32(r->first, raw.p[1]);
+    for (; left; left &= left - 1) {
         unsigned i = (unsigned)__builtin_ctz(left);
 
         if (!key_is(r->wants[i].key, raw, escaped))
@@ -375,6 +380,7 @@ enum rc json_read(struct str text, const struct json_limits *limits,
     for (unsigned i = 0; i < n_wants; i++) {
         CHECK(wants[i].parent < (int)i);
         r.children[wants[i].parent + 1] |= 1u << i;
+        r.first[i] = wants[i].key[0];
         vals[i] = (struct json_val){0};
     }
     *r.top = (struct json_val){0};

@@ -99,6 +99,25 @@ static inline const char *scan_plain(const char *p, const char *end)
     return p;
 }
 
+/* Bit i: p[i] is c, of 32 bytes. */
+static inline uint32_t scan_marks32(const char p[32], char c)
+{
+#if defined(__SSE2__) && !defined(SCAN_PORTABLE)
+    const __m128i v = _mm_set1_epi8(c);
+    const __m128i low = _mm_loadu_si128((const __m128i *)(const void *)p);
+    const __m128i high = _mm_loadu_si128((const __m128i *)(const void *)(p + 16));
+
+    return (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(low, v)) |
+           (uint32_t)_mm_movemask_epi8(_mm_cmpeq_epi8(high, v)) << 16;
+#else
+    uint32_t marks = 0;
+
+    for (unsigned i = 0; i < 32; i++)
+        marks |= (uint32_t)(p[i] == c) << i;
+    return marks;
+#endif
+}
+
 /* The first byte that is a or b; else end. */
 static inline const char *scan_either(const char *p, const char *end, char a, char b)
 {
