@@ -162,6 +162,7 @@ void node_drain(struct node *n, usec_t grace)
 void node_close(struct node *n)
 {
     bool clean = n->store && (!n->engine || engine_recovered(n->engine));
+    bool was_clean = n->datadir && datadir_was_clean(n->datadir);
     struct err e = {""};
     char text[sizeof e.text];
 
@@ -170,7 +171,8 @@ void node_close(struct node *n)
         n->engine = engine_free(n->engine);
     n->webhooks = webhooks_free(n->webhooks); /* nobody asks it any more */
     n->store = store_close(n->store);
-    if (clean && n->blobs && n->blobs->ops->settle(n->blobs->self, &e) != RC_OK) {
+    if (clean && n->blobs &&
+        n->blobs->ops->settle(n->blobs->self, !was_clean, &e) != RC_OK) {
         log_warn("files.settle", "err=%s",
                  log_q(text, sizeof text, e.text, strlen(e.text)));
         clean = false; /* the next start sweeps */

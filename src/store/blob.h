@@ -50,8 +50,9 @@ struct blob_ops {
     enum rc (*each)(void *self, void (*fn)(void *ctx, const char *id), void *ctx,
                     struct err *e);
     /* What was removed does not come back by a power cut when RC_OK comes: for whoever is
-     * about to say that nothing has to be swept. */
-    enum rc (*settle)(void *self, struct err *e);
+     * about to say that nothing has to be swept.  all: also what a process before this one
+     * may have removed, which ended without settling. */
+    enum rc (*settle)(void *self, bool all, struct err *e);
     void (*shut)(void *self);
 };
 

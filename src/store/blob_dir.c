@@ -391,26 +391,6 @@ static enum rc op_remove(void *self, const char *id, struct err *e)
     return rc;
 }
 
-/* One sync a directory and not one a file: a sweep may have removed thousands. */
-static enum rc op_settle(void *self, struct err *e)
-{
-    struct blob_dir *d = self;
-    enum rc rc = RC_OK;
-
-    for (int i = 0; i < XX && rc == RC_OK && GUARD(REMOVED_SYNC); i++) {
-        char xx[3] = {(char)(i / 128), (char)(i % 128), '\0'}, path[FS_PATH_CAP];
-
-        if (!atomic_exchange(&d->removed[i], false))
-            continue;
-        rc = fs_join(path, d->files, xx, e);
-        if (rc == RC_OK)
-            rc = fs_sync_dir(path, e);
-        if (rc == RC_NOTFOUND) /* no such directory: no such name */
-            rc = RC_OK;
-    }
-    return rc;
-}
-
 /* Calls fn for each entry but "." and "..". */
 typedef enum rc entry_fn(void *ctx, const char *dir, const char *name, struct err *e);
 
@@ -428,6 +408,45 @@ static enum rc each_entry(const char *path, entry_fn *fn, void *ctx, struct err 
     if (rc == RC_OK && errno)
         rc = err_sys(e, RC_IO, errno, "cannot read directory '%s'", path);
     closedir(dir);
+    return rc;
+}
+
+static bool is_xx(const char *name)
+{
+    return strlen(name) == 2 && id_ok(str_of(name));
+}
+
+static enum rc note_removed(void *ctx, const char *dir, const char *name, struct err *e)
+{
+    struct blob_dir *d = ctx;
+
+    (void)dir, (void)e;
+    if (is_xx(name))
+        atomic_store(flag_of(d->removed, name), true);
+    return RC_OK;
+}
+
+/* One sync a directory and not one a file: a sweep may have removed thousands.  What is gone
+ * from the page cache need not be gone from the disk: whoever removed it may have been
+ * killed, and then no sweep sees it. */
+static enum rc op_settle(void *self, bool all, struct err *e)
+{
+    struct blob_dir *d = self;
+    enum rc rc = RC_OK;
+
+    if (all && GUARD(REMOVED_EARLIER_SYNC))
+        rc = each_entry(d->files, note_removed, d, e);
+    for (int i = 0; i < XX && rc == RC_OK && GUARD(REMOVED_SYNC); i++) {
+        char xx[3] = {(char)(i / 128), (char)(i % 128), '\0'}, path[FS_PATH_CAP];
+
+        if (!atomic_exchange(&d->removed[i], false))
+            continue;
+        rc = fs_join(path, d->files, xx, e);
+        if (rc == RC_OK)
+            rc = fs_sync_dir(path, e);
+        if (rc == RC_NOTFOUND) /* no such directory: no such name */
+            rc = RC_OK;
+    }
     return rc;
 }
 
@@ -450,11 +469,6 @@ static enum rc each_blob(void *ctx, const char *dir, const char *name, struct er
     if (s.n >= 2 && memcmp(s.p + s.n - 2, x->xx, 2) == 0 && id_from(s, &id) == RC_OK)
         x->fn(x->ctx, id.z);
     return RC_OK;
-}
-
-static bool is_xx(const char *name)
-{
-    return strlen(name) == 2 && id_ok(str_of(name));
 }
 
 static enum rc each_dir(void *ctx, const char *dir, const char *name, struct err *e)

@@ -20,7 +20,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "e2e"))
 sys.dont_write_bytecode = True
 
 import http_forms  # noqa: E402  (after the path)
-from harness import BATCHD, CHAT, Refused, TookTooLong, chat_line, chat_lines  # noqa: E402
+from harness import BATCHD, CHAT, Refused, TookTooLong, chat_line, chat_lines, until  # noqa: E402
 from receiver import Told  # noqa: E402
 
 RECORDER = os.environ.get("BATCHD_RECORDER", os.path.join(
@@ -137,6 +137,20 @@ class Born(Scenario):
         self.upload_in_parts(daemon.api, chat_lines(2), "cancel")
         daemon.stop()
         daemon.start()
+        daemon.stop()
+
+
+class Gone(Scenario):
+    """Bytes are deleted and forgotten, the process is killed, and the next life, which knows
+    nothing of them, ends in good order."""
+
+    def runTest(self):
+        sim = self.sim()
+        daemon = self.recorded(sim.url)
+        self.upload_in_parts(daemon.api, chat_lines(2), "cancel")
+        daemon.restart()
+        until("the parts to be forgotten", lambda: "ev=files.reaped" in daemon.proc.errors())
+        daemon.restart()
         daemon.stop()
 
 
@@ -363,8 +377,8 @@ class FailedLog(FailedSync):
         daemon.stop()
 
 
-SCENARIOS = {"born": (Born, {}), "plain": (Plain, {}), "killed": (Killed, {}), "stopped": (Stopped, {}),
-             "asked": (Asked, {}), "read": (Read, {}), "keys": (Keys, {})}
+SCENARIOS = {"born": (Born, {}), "gone": (Gone, {}), "plain": (Plain, {}), "killed": (Killed, {}),
+             "stopped": (Stopped, {}), "asked": (Asked, {}), "read": (Read, {}), "keys": (Keys, {})}
 # The syncs of a first life, some 120, by their number; the first dozen are those of its start.
 FAILED = [*(f"failed-sync-{n}" for n in (12, 25, 41, 77, 110)), "failed-spool-9",
           "failed-ledger-9"]
@@ -393,6 +407,8 @@ def record(name, trace):
     kind, env = scenario(name)
     run = kind()
     run.trace, run.env = trace, env
+    if os.path.exists(trace):
+        os.unlink(trace)  # the recorder appends
     result = unittest.TestResult()
     run.run(result)
     return "\n".join(text for _, text in result.failures + result.errors) or None
