@@ -274,7 +274,7 @@ enum rc config_parse(struct config *c, struct str text, const char *name, struct
         refuse(&w, "the line is neither a [section], a 'key = value' nor a comment");
     }
     if (w.rc == RC_OK && bad < 0)
-        return RC_NOMEM;
+        return err_set(e, RC_NOMEM, "no memory to read %s", name);
     close_section(&w);
     return w.rc;
 }

@@ -222,7 +222,8 @@ enum rc fs_slurp(const char *path, size_t max, char **ret, size_t *ret_n, struct
                      (unsigned long long)size, max);
     if (rc == RC_OK) {
         p = mem_try((size_t)size + 1);
-        rc = p ? fs_pread(fd, p, (size_t)size, 0, &n, path, e) : RC_NOMEM;
+        rc = p ? fs_pread(fd, p, (size_t)size, 0, &n, path, e)
+               : err_set(e, RC_NOMEM, "no memory to read '%s'", path);
     }
     fs_close(&fd);
     if (rc != RC_OK) {

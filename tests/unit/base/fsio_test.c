@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* link: -Wl,--wrap=mem_try */
 #include "base/fsio.h"
 #include "base/mem.h"
 #include "tests/lib/t.h"
@@ -8,6 +9,16 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+static bool no_memory;
+
+void *__wrap_mem_try(size_t n);
+void *__real_mem_try(size_t n);
+
+void *__wrap_mem_try(size_t n)
+{
+    return no_memory ? NULL : __real_mem_try(n);
+}
 
 TEST(replace_leaves_the_new_content_and_no_temporary)
 {
@@ -22,6 +33,19 @@ TEST(replace_leaves_the_new_content_and_no_temporary)
     mem_free(p);
     EQ_INT(access("f.tmp", F_OK), -1);
     EQ_RC(fs_slurp("f", 5, &p, &n, &e), RC_LIMIT);
+}
+
+TEST(a_file_that_no_memory_is_there_for_is_named)
+{
+    struct err e = {""};
+    size_t n;
+    char *p;
+
+    EQ_RC(fs_replace(".", "f", "one", 3, &e), RC_OK);
+    no_memory = true;
+    EQ_RC(fs_slurp("f", 100, &p, &n, &e), RC_NOMEM);
+    no_memory = false;
+    EQ_Z(e.text, "no memory to read 'f'");
 }
 
 TEST(a_missing_file_is_not_found_and_named)
