@@ -30,6 +30,7 @@ or on a running one:
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import http.client
 import json
@@ -190,6 +191,19 @@ class Watch:
     def deleted(self, file_id):
         self.files.pop(file_id, None)
         self.gone.add(file_id)
+
+    @contextlib.contextmanager
+    def deleting(self, file_id):
+        """Around a delete.  Unanswered, or answered by a server at its end, it may have been done:
+        then nothing is promised of the file."""
+        digest = self.files.pop(file_id, None)
+        try:
+            yield
+        except AssertionError as e:
+            if digest and getattr(e, "answer", None) and e.answer.status < 500:
+                self.files[file_id] = digest
+            raise
+        self.deleted(file_id)
 
     def cancelled(self, batch_id):
         self.cancels.add(batch_id)

@@ -228,9 +228,8 @@ class Api:
         return got.body
 
     def delete(self, file_id):
-        got = self.want(200, "DELETE", f"/v1/files/{file_id}")
-        self.watch.deleted(file_id)
-        return got
+        with self.watch.deleting(file_id):
+            return self.want(200, "DELETE", f"/v1/files/{file_id}")
 
     # Batches
 

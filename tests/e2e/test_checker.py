@@ -10,7 +10,7 @@ import sqlite3
 import zlib
 
 import checker
-from harness import E2E, chat_lines
+from harness import E2E, Refused, chat_lines
 
 N = 6
 
@@ -215,6 +215,21 @@ class CheckerOfAnswers(E2E):
         self.broken("I5", watch.told, self.upload(status="completed", file={"id": "file-2"}), {})
         self.broken("I8", watch.told, self.upload(status="completed", bytes=7,
                                                   file={"id": "file-1"}), {})
+
+    def test_a_delete_that_nobody_answered_may_have_been_done(self):
+        for raised, promised in ((None, False), (OSError(), False),
+                                 (Refused("delete", FakeAnswer(503, b"")), False),
+                                 (Refused("delete", FakeAnswer(409, b"")), True)):
+            watch = checker.Watch()
+            watch.uploaded({"id": "file-1", "bytes": 1}, b"x")
+            try:
+                with watch.deleting("file-1"):
+                    if raised:
+                        raise raised
+            except (OSError, Refused) as e:
+                self.assertIs(e, raised)
+            self.assertEqual(("file-1" in watch.files, "file-1" in watch.gone),
+                             (promised, not raised))
 
     def test_a_name_of_a_request_makes_one_batch(self):
         watch = checker.Watch()

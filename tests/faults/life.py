@@ -166,8 +166,6 @@ class Client:
             self.api.watch.uploaded(got["file"], data)
 
     def delete(self, file_id):
-        """Whatever the answer, its bytes are no promise any more."""
-        self.api.watch.files.pop(file_id, None)
         self.perhaps_gone.add(file_id)
         self.do("delete", self.api.delete, file_id)
 
