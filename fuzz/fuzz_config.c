@@ -10,8 +10,10 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
+#define LINE_MAX_BYTES 4094 /* batchd.conf(5) */
+
 /* libinih takes what follows a ';' behind a space for a comment, so such a value cannot be
- * written down. */
+ * written down; nor can one that is too long for a line with spaces around its '='. */
 static bool can_be_written(const struct config *c, struct buf *text)
 {
     struct str s;
@@ -23,6 +25,8 @@ static bool can_be_written(const struct config *c, struct buf *text)
 
         if (line.n && line.p[0] != '#' && line.p[0] != ';' &&
             (memmem(line.p, line.n, " ;", 2) || memmem(line.p, line.n, "\t;", 2)))
+            return false;
+        if (line.n > LINE_MAX_BYTES)
             return false;
     }
     return !buf_failed(text);

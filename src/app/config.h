@@ -128,7 +128,8 @@ NODISCARD enum rc config_parse(struct config *c, struct str text, const char *na
 enum config_origin config_origin(const struct config *c, const struct setting *s);
 
 /* The whole of it as an INI file with a comment for each key: a value that is not the
- * default stands as it is, a default behind a ';'.  Secrets are not in it. */
+ * default stands as it is, a default behind a ';'.  Secrets are not in it.  A line gets
+ * spaces around its '=', and so may become longer than config_parse takes. */
 void config_print(const struct config *c, struct buf *out);
 
 /* Takes from `now` what may change while running; calls stays() with each key that was
