@@ -79,7 +79,8 @@ static bool may_hedge(const struct sched *s, const struct call *c, uint16_t up)
 }
 
 /* How much sooner the line would be there if it went to `up` now; 0 or less: it would not,
- * or that cannot be told. */
+ * or that cannot be told.  What takes longer than was thought is longer than was thought, as
+ * a rule: it would take the other as much more, for its speed. */
 static double gain(const struct sched *s, const struct call *c, uint16_t up, usec_t now)
 {
     double takes = (double)up_expect(s, c->t.upstream, c->work),
@@ -88,6 +89,8 @@ static double gain(const struct sched *s, const struct call *c, uint16_t up, use
 
     if (takes <= 0 || mine <= 0)
         return 0;
+    if (age > takes)
+        mine *= age / takes;
     rest = age > takes ? age : takes - age; /* overdue: as long again */
     return rest > HEDGE_GAIN * mine ? rest - mine : 0;
 }

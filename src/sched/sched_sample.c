@@ -200,27 +200,36 @@ static double most_running(const struct upstream *u)
     return u->max_running > 0 ? u->max_running : INFINITY;
 }
 
+/* Others wait, or soon would: what is too much goes, at least one. */
+static void gate_hot(struct upstream *u, double excess)
+{
+    double to = u->inflight - (excess < 1 || excess == INFINITY ? 1 : excess);
+
+    if (to < u->idle_window)
+        u->idle_window = to > 0 ? to : 0;
+}
+
+static void gate_cool(struct upstream *u, double room)
+{
+    double to = u->idle_window * (1 + IDLE_GROW);
+
+    if (to < u->idle_window + 2)
+        to = u->idle_window + 2;
+    if (to > u->inflight + room)
+        to = u->inflight + room;
+    if (to > u->idle_window)
+        u->idle_window = to < u->o.window ? to : u->o.window;
+}
+
 static void gate(struct upstream *u, const struct sched_sample *m)
 {
     double most = most_running(u), running = m->running > 0 ? m->running : 0;
     double waiting = m->waiting > 0 ? m->waiting : 0, cool = (1 - reserve(u)) * most;
-    double excess = waiting + running - cool, to;
 
-    if (waiting > 0 || running > (1 - HOT_SHARE * reserve(u)) * most || m->kv > KV_FULL) {
-        if (excess < 1 || most == INFINITY)
-            excess = 1;
-        to = u->inflight - excess;
-        if (to < u->idle_window)
-            u->idle_window = to > 0 ? to : 0;
-    } else if (running < cool && m->kv < KV_COOL && u->inflight >= idle_now(u)) {
-        to = u->idle_window * (1 + IDLE_GROW);
-        if (to < u->idle_window + 2)
-            to = u->idle_window + 2;
-        if (to > u->inflight + (cool - running))
-            to = u->inflight + (cool - running);
-        if (to > u->idle_window)
-            u->idle_window = to < u->o.window ? to : u->o.window;
-    }
+    if (waiting > 0 || running > (1 - HOT_SHARE * reserve(u)) * most || m->kv > KV_FULL)
+        gate_hot(u, most == INFINITY ? 1 : waiting + running - cool);
+    else if (running < cool && m->kv < KV_COOL && u->inflight >= idle_now(u))
+        gate_cool(u, cool - running);
 }
 
 unsigned idle_now(const struct upstream *u)
