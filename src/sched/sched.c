@@ -117,6 +117,7 @@ static void go(struct sched *s, const struct line_out *l, uint16_t up, usec_t no
             item->max_out ? work_of(item->prompt, item->prompt, item->max_out) : 0,
             c->cost, now);
     turn_charge(s, q, c->work);
+    q->mean_work += (c->work - q->mean_work) / (q->mean_work > 0 ? 64 : 1);
     *out = c->t;
 }
 
@@ -257,6 +258,7 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
     up_reopen(s, now);
     if (s->paused)
         return 0;
+    turn_judge(s, now);
     memset(&open, 0xff, sizeof open);
     while (n < max) {
         struct next x = {.now = now, .out = &out[n]};

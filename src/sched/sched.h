@@ -234,21 +234,6 @@ void sched_batch_view(const struct sched *s, uint32_t batch,
 /* Lines of higher priority that could go, now or when one has gone, where it wants to. */
 uint64_t sched_batch_ahead(const struct sched *s, uint32_t batch);
 
-/* When a batch will end if all goes on as it does: half of the time before `likely`, nine
- * times of ten before `late`; USEC_INFINITY: it cannot be told. */
-struct sched_eta {
-    usec_t likely, late;
-    double work; /* that is left of it */
-};
-void sched_batch_eta(const struct sched *s, uint32_t batch, usec_t now,
-                     struct sched_eta *ret);
-
-/* Would a batch of so much work, on these upstreams (NULL: all), end before its deadline
- * without another missing its own?  true also where the speed of its upstreams is not
- * known yet.  *ret_at (NULL is fine): the earliest deadline that it could have. */
-bool sched_fits(const struct sched *s, const struct sched_set *upstreams, double work,
-                usec_t deadline, usec_t now, usec_t *ret_at);
-
 /* --- Lines out and back --------------------------------------------------------------
  */
 

@@ -124,6 +124,7 @@ struct batch_queue {
     struct retries ready, alone; /* due */
     struct retries held;         /* due, but not below the hold */
     usec_t deadline, window;
+    double mean_work; /* of its lines that went, estimated */
     bool used, closed, paused, idle, once, critical;
 
     /* sched_place.c */
@@ -197,6 +198,7 @@ struct sched {
     struct lengths lengths; /* of all batches */
     struct cuts *cuts;      /* sched_place.c */
     unsigned n_cuts;
+    usec_t promises_at; /* the deadlines are looked at next */
     bool paused;
 
     /* sched_up.h */
@@ -284,6 +286,8 @@ void turn_park(struct sched *s, struct batch_queue *q);
 void turn_unpark(struct sched *s);
 void turn_charge(struct sched *s, const struct batch_queue *q, double work);
 /* Tries the batches in order of their turn; false: none has a line for this upstream. */
+/* Finds, once a second, the batches that would miss their deadlines. */
+void turn_judge(struct sched *s, usec_t now);
 typedef bool turn_fn(struct sched *s, struct batch_queue *q, uint16_t up, void *ctx);
 bool turn_each(struct sched *s, uint16_t up, turn_fn *fn, void *ctx);
 

@@ -42,10 +42,11 @@
 #define OURS_FEW 8
 
 /* Idle work: shares of what the server does at once, for a reserve of 0.4. */
-#define RESERVE   0.4
-#define HOT_SHARE 0.375 /* of the reserve: so much is left when idle work must go */
-#define KV_COOL   0.7
-#define IDLE_GROW 0.1
+#define RESERVE         0.4
+#define HOT_SHARE       0.375 /* of the reserve: so much is left when idle work must go */
+#define KV_COOL         0.7
+#define RUNNING_UNKNOWN 256 /* vLLM's max_num_seqs, where nothing else is known */
+#define IDLE_GROW       0.1
 
 /* --- Who is asked, and when ---------------------------------------------------------- */
 
@@ -192,18 +193,24 @@ static double reserve(const struct upstream *u)
     return u->o.reserve > 0 && u->o.reserve < 1 ? u->o.reserve : RESERVE;
 }
 
-/* How many it does at once; what is not known does not limit. */
+/* How many it does at once. */
 static double most_running(const struct upstream *u)
 {
     if (u->slots)
         return u->slots;
-    return u->max_running > 0 ? u->max_running : INFINITY;
+    return u->max_running > 0 ? u->max_running : RUNNING_UNKNOWN;
+}
+
+/* More wait than have just come: the next iteration takes those. */
+static bool is_crowded(const struct sched_sample *m)
+{
+    return m->waiting > 2 + 0.02 * (m->running > 0 ? m->running : 0);
 }
 
 /* Others wait, or soon would: what is too much goes, at least one. */
 static void gate_hot(struct upstream *u, double excess)
 {
-    double to = u->inflight - (excess < 1 || excess == INFINITY ? 1 : excess);
+    double to = u->inflight - (excess < 1 ? 1 : excess);
 
     if (to < u->idle_window)
         u->idle_window = to > 0 ? to : 0;
@@ -219,6 +226,10 @@ static void gate_cool(struct upstream *u, double room)
         to = u->inflight + room;
     if (to > u->idle_window)
         u->idle_window = to < u->o.window ? to : u->o.window;
+    /* Where the server has room for idle work it has room: beside requests of others, and
+     * filled to a part, nothing else would show it. */
+    if (u->idle_window > u->window && !u->o.fixed && u->ceiling <= 0)
+        u->window = u->idle_window;
 }
 
 static void gate(struct upstream *u, const struct sched_sample *m)
@@ -226,8 +237,8 @@ static void gate(struct upstream *u, const struct sched_sample *m)
     double most = most_running(u), running = m->running > 0 ? m->running : 0;
     double waiting = m->waiting > 0 ? m->waiting : 0, cool = (1 - reserve(u)) * most;
 
-    if (waiting > 0 || running > (1 - HOT_SHARE * reserve(u)) * most || m->kv > KV_FULL)
-        gate_hot(u, most == INFINITY ? 1 : waiting + running - cool);
+    if (is_crowded(m) || running > (1 - HOT_SHARE * reserve(u)) * most || m->kv > KV_FULL)
+        gate_hot(u, waiting + running - cool);
     else if (running < cool && m->kv < KV_COOL && u->inflight >= idle_now(u))
         gate_cool(u, cool - running);
 }
@@ -272,6 +283,16 @@ static void count_hits(struct upstream *u, const struct sched_sample *m)
     u->hits = 0.9 * u->hits + hits;
 }
 
+/* The most it has running, while others wait. */
+static void learn_most(struct upstream *u, const struct sched_sample *m)
+{
+    if (is_crowded(m) && is_crowded(&u->sample) && m->running <= u->sample.running + 1 &&
+        m->kv < KV_COOL)
+        u->max_running = m->running; /* others wait and no more of them run */
+    if (u->max_running > 0 && m->running > u->max_running)
+        u->max_running = m->running;
+}
+
 static void learn(struct upstream *u, const struct sched_sample *m, usec_t now)
 {
     usec_t since = now - u->sampled;
@@ -289,8 +310,7 @@ static void learn(struct upstream *u, const struct sched_sample *m, usec_t now)
     }
     u->same = is_frozen(u, m) ? u->same + 1 : 0;
     u->foreign = is_foreign(u, m) ? u->foreign + 1 : 0;
-    if (m->waiting > 0 && m->running > u->max_running)
-        u->max_running = m->running;
+    learn_most(u, m);
     if (!u->o.fixed && u->same == 0 && u->foreign == 0 && m->waiting >= 0)
         steer(u, m, preempted, since);
     gate(u, m);

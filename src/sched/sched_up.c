@@ -14,7 +14,7 @@
  * badly, a window of calls within these. */
 #define DEAD_HOSTS 3
 #define DEAD_LEAST 8
-#define DEAD_MOST  32
+#define DEAD_MOST  64
 
 /* Calls for lines that failed before: this share of the successes of a minute and some
  * more, or so many at a time. */

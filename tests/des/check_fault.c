@@ -60,7 +60,7 @@ void check_denied(struct report *rep)
 
     r.world.denied = true;
     r.world.until = 3600 * USEC_PER_SEC;
-    res = check_batches(&r, work, -1, false, ask_stopped, &stopped);
+    res = check_batches(&r, work, -1, ask_stopped, &stopped);
     claim_most(rep, (double)res.calls, 64, "W1, every call is answered 401: calls");
     claim(rep, stopped, 1, "W1, every call is answered 401: batches stopped");
     work_free(work);

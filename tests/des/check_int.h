@@ -41,7 +41,7 @@ double check_best(const struct run *r, const struct work *work);
  * ended; what became of them is asked by `ask` (NULL is fine). */
 typedef void ask_fn(const struct ours *u, void *ctx);
 struct result check_batches(const struct run *r, const struct work *work, int until,
-                            bool admit, ask_fn *ask, void *ctx);
+                            ask_fn *ask, void *ctx);
 
 check_fn check_start, check_scrape, check_knee, check_capacity, check_hard_limit,
     check_hits, check_replicas, check_slow, check_mean, check_mean_faults;

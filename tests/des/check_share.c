@@ -6,8 +6,7 @@
 #include <stdlib.h>
 
 struct result check_batches(const struct run *r, const struct work *work, int until,
-                            bool admit, void (*ask)(const struct ours *u, void *ctx),
-                            void *ctx)
+                            void (*ask)(const struct ours *u, void *ctx), void *ctx)
 {
     struct world *w = world_new(&r->world, work);
     struct ours *u = ours_new(&r->ours, &r->world, work);
@@ -16,7 +15,6 @@ struct result check_batches(const struct run *r, const struct work *work, int un
 
     if (until >= 0)
         ours_until(u, (unsigned)until);
-    ours_admit(u, admit);
     world_run(w, &p, &res);
     if (ask)
         ask(u, ctx);
@@ -43,7 +41,7 @@ void check_interactive(struct report *rep)
             b.at = 2 * r.world.until;
         r.ours.batches = &b;
         r.ours.n_batches = 1;
-        res[way] = check_batches(&r, work, -1, false, NULL, NULL);
+        res[way] = check_batches(&r, work, -1, NULL, NULL);
     }
     claim_most(
         rep, res[IDLE].ttft_p99 / res[ALONE].ttft_p99, 1.5,
@@ -103,7 +101,7 @@ void check_weights(struct report *rep)
             r.ours.groups = s.groups;
             r.ours.n_groups = s.n;
             r.world.until = (usec_t)(b.seconds * 1e6 / 2);
-            (void)check_batches(&r, work, -1, false, ask_shares, &s);
+            (void)check_batches(&r, work, -1, ask_shares, &s);
             claim(rep, s.jain, 0.98,
                   "%s, %s: Jain index of their work over their weights", some[i],
                   uneven ? "tenants of weights 1, 2, 4" : "four tenants");
@@ -137,11 +135,11 @@ void check_small(struct report *rep)
         r.ours.n_groups = 2;
         r.ours.batches = &alone;
         r.ours.n_batches = 1;
-        seconds = check_batches(&r, work, -1, false, NULL, NULL).seconds;
+        seconds = check_batches(&r, work, -1, NULL, NULL).seconds;
         r.ours.batches = batches;
         r.ours.n_batches = 2;
         r.world.until = 36000 * USEC_PER_SEC;
-        (void)check_batches(&r, work, 1, false, ask_ended, &ended);
+        (void)check_batches(&r, work, 1, ask_ended, &ended);
         claim_most(
             rep, ended > at ? (double)(ended - at) / 1e6 / seconds : INFINITY, 2,
             "%u requests beside a million of another tenant's (alone %.1f s): time",
@@ -237,9 +235,7 @@ static void ask_promises(const struct ours *u, void *ctx)
         bool kept = ended > 0 && ended <= p->specs[i].deadline;
 
         p->feasibles += p->feasible[i];
-        if (!ours_admitted(u, i))
-            p->refused++;
-        else if (kept)
+        if (kept)
             p->kept++;
         else
             p->broken++;
@@ -269,7 +265,7 @@ void check_deadlines(struct report *rep)
         r.ours.groups = groups;
         r.ours.n_groups = 5;
         r.world.until = 20 * 3600 * USEC_PER_SEC;
-        (void)check_batches(&r, work, -1, over, ask_promises, p);
+        (void)check_batches(&r, work, -1, ask_promises, p);
         if (over)
             claim(
                 rep, p->kept / fmax(1, p->kept + p->broken), 0.99,

@@ -5,7 +5,6 @@
 #include "base/mem.h"
 #include "tests/des/policy.h"
 
-#pragma weak sched_fits
 #define MAX_WINDOW 1024
 #define LOOK_EVERY USEC_PER_SEC /* for calls over their time */
 
@@ -13,8 +12,7 @@ struct load {
     struct batch_spec spec;
     uint32_t handle, left;
     usec_t ended;
-    bool came, refused;
-    double work; /* as sched_item counts it, for sched_fits */
+    bool came;
 };
 
 struct ours {
@@ -32,7 +30,6 @@ struct ours {
     uint32_t n_calls;
     uint64_t hedges;
     usec_t look;
-    bool admit;
     double answers, answered; /* tokens */
     double given[64];         /* work, by group */
 };
@@ -67,20 +64,6 @@ static void items_of(const struct ours *u, const struct batch_spec *b,
     }
 }
 
-/* Answers are taken to be as long as those so far were. */
-static double work_of(const struct ours *u, const struct sched_item *items, uint32_t n)
-{
-    double work = 0;
-
-    for (uint32_t i = 0; i < n; i++) {
-        double out = u->answers > 0 ? u->answered / u->answers : items[i].max_out / 4.0;
-
-        work += items[i].prompt - items[i].shared +
-                out * (1 + (items[i].prompt + out / 2) / 700);
-    }
-    return work;
-}
-
 static void batch_in(struct ours *u, unsigned k, usec_t now)
 {
     struct load *b = &u->batches[k];
@@ -97,22 +80,15 @@ static void batch_in(struct ours *u, unsigned k, usec_t now)
                                  .group = u->o.n_groups ? u->groups[b->spec.group] : 0};
 
     items_of(u, &b->spec, items, keys);
-    b->work = work_of(u, items, b->spec.n);
     b->came = true;
     u->came++;
-    if (sched_fits && u->admit && b->spec.deadline &&
-        !sched_fits(u->sched, NULL, b->work, b->spec.deadline, now, NULL)) {
-        b->refused = true;
-        u->over++;
-    } else {
-        b->handle = sched_batch_add(u->sched, &o, now);
-        if (b->handle >= u->n_handles) {
-            u->n_handles = 2 * b->handle + 8;
-            u->batch_of = mem_resize(u->batch_of, u->n_handles * sizeof *u->batch_of);
-            MEM_CHECK(u->batch_of);
-        }
-        u->batch_of[b->handle] = k;
+    b->handle = sched_batch_add(u->sched, &o, now);
+    if (b->handle >= u->n_handles) {
+        u->n_handles = 2 * b->handle + 8;
+        u->batch_of = mem_resize(u->batch_of, u->n_handles * sizeof *u->batch_of);
+        MEM_CHECK(u->batch_of);
     }
+    u->batch_of[b->handle] = k;
     mem_free(items);
     mem_free(keys);
 }
@@ -353,14 +329,4 @@ double ours_group_work(const struct ours *u, unsigned group)
 void ours_until(struct ours *u, unsigned batch)
 {
     u->until = batch + 1;
-}
-
-void ours_admit(struct ours *u, bool yes)
-{
-    u->admit = yes;
-}
-
-bool ours_admitted(const struct ours *u, unsigned batch)
-{
-    return u->batches[batch].came && !u->batches[batch].refused;
 }

@@ -46,9 +46,6 @@ bool ours_stopped(const struct ours *u, unsigned batch);
 double ours_group_work(const struct ours *u, unsigned group);
 /* Ends the run when this batch has ended. */
 void ours_until(struct ours *u, unsigned batch);
-/* Which of the batches, when they come, fit in (sched_fits); others are not sent. */
-void ours_admit(struct ours *u, bool yes);
-bool ours_admitted(const struct ours *u, unsigned batch);
 
 /* First come, first served, with a window of its own for each replica, the least loaded. */
 struct plain;

@@ -238,7 +238,8 @@ static struct sched_set random_set(struct model *m)
 static void begin(struct model *m, struct mbatch *b)
 {
     struct sched_batch_opts o = {.n_items = 1 + pick(m, 200),
-                                 .deadline = m->now + pick(m, 4) * USEC_PER_SEC,
+                                 .deadline =
+                                     m->now + (1 + pick(m, 4)) * (86400 * USEC_PER_SEC),
                                  .priority = (int)pick(m, 3) - 1,
                                  .paused = pick(m, 8) == 0,
                                  .group = (uint16_t)pick(m, GROUPS)};
@@ -272,7 +273,7 @@ static void edit(struct model *m, struct mbatch *b)
         if (what == 3)
             b->priority = (int)pick(m, 3) - 1;
         if (what == 4)
-            b->deadline = m->now + pick(m, 4) * USEC_PER_SEC;
+            b->deadline = m->now + (1 + pick(m, 4)) * (86400 * USEC_PER_SEC);
         sched_batch_edit(m->s, b->handle, b->priority, b->paused, b->hold, b->deadline);
     }
 }

@@ -509,6 +509,37 @@ TEST(an_edited_deadline_changes_the_order)
     sched_free(s);
 }
 
+/* One call at a time, each a second; how many lines of the second batch are done when its
+ * deadline comes. */
+static unsigned by_its_deadline(usec_t deadline, uint32_t lines)
+{
+    struct sched *s = make(1, 1);
+    uint16_t other = sched_group_add(s, 0, 1);
+    struct sched_ticket t;
+    unsigned done = 0;
+    usec_t now = 0;
+    uint32_t b;
+
+    add(s, (struct sched_batch_opts){
+               .n_items = 100000, .priority = 5, .deadline = 1000000 * SEC});
+    b = add(s, (struct sched_batch_opts){
+                   .n_items = lines, .group = other, .deadline = deadline});
+    while (now < deadline && done < lines) {
+        EQ_INT(sched_next(s, &t, 1, now), 1);
+        now += SEC;
+        done += t.batch == b;
+        EQ_INT(back(s, &t, OUTCOME_DONE, -1, now), SCHED_FINAL);
+    }
+    sched_free(s);
+    return done;
+}
+
+TEST(what_would_miss_its_deadline_goes_first_whatever_its_priority)
+{
+    EQ_INT(by_its_deadline(2000 * SEC, 500), 500);
+    EQ_INT(by_its_deadline(2000 * SEC, 1400), 1400);
+}
+
 /* --- What those are told who ask ----------------------------------------------------- */
 
 static struct sched_batch_view view(struct sched *s, uint32_t batch)
