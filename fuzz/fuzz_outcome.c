@@ -52,7 +52,8 @@ static void read_heads(struct str heads, struct answer *a)
     check_plain(a->date, sizeof a->date);
     check_plain(a->retry_date, sizeof a->retry_date);
     wait = answer_retry_ms(a, QUIET_START);
-    CHECK(wait >= -1 && wait <= INT64_C(1000) * 3600 * 24 * 366 * 10000);
+    /* Dates are read up to the year 99,999. */
+    CHECK(wait >= -1 && wait <= INT64_C(1000) * 3600 * 24 * 366 * 100000);
 }
 
 /* --- Lines --------------------------------------------------------------------------- */

@@ -25,6 +25,8 @@ struct decode {
     bool whole;       /* what came so far ends with the end of a member or frame */
     z_stream gzip;
     ZSTD_DCtx *zstd;
+    unsigned begun; /* bytes seen of the first frame's magic number */
+    bool skippable;
     char buf[OUT];
 };
 
@@ -118,12 +120,35 @@ static enum rc step_gzip(struct decode *d, struct str *piece, bool *ret_full)
     return hand_on(d, sizeof d->buf - z->avail_out);
 }
 
+/* Does it begin as a frame of RFC 8878 does?  The library may read formats of before it,
+ * too, whose decoders nobody looks after and which end a cut frame as if it were whole. */
+static bool begins_well(struct decode *d, struct str piece)
+{
+    static const uint8_t frame[4] = {0x28, 0xb5, 0x2f, 0xfd};
+    static const uint8_t skippable[4] = {0x50, 0x2a, 0x4d, 0x18};
+
+    for (size_t i = 0; i < piece.n && d->begun < 4; i++, d->begun++) {
+        uint8_t b = (uint8_t)piece.p[i];
+
+        if (d->begun == 0)
+            d->skippable = (b & 0xf0) == skippable[0];
+        if (d->begun == 0 && d->skippable)
+            continue;
+        if (b != (d->skippable ? skippable : frame)[d->begun])
+            return false;
+    }
+    return true;
+}
+
 static enum rc step_zstd(struct decode *d, struct str *piece, bool *ret_full)
 {
     ZSTD_inBuffer in = {piece->p, piece->n, 0};
     ZSTD_outBuffer out = {d->buf, sizeof d->buf, 0};
-    size_t rc = ZSTD_decompressStream(d->zstd, &out, &in);
+    size_t rc;
 
+    if (!begins_well(d, *piece))
+        return RC_INVALID;
+    rc = ZSTD_decompressStream(d->zstd, &out, &in);
     if (ZSTD_isError(rc))
         return ZSTD_getErrorCode(rc) == ZSTD_error_memory_allocation ? RC_NOMEM
                                                                      : RC_INVALID;

@@ -189,6 +189,15 @@ TEST(a_body_that_is_cut_anywhere_is_refused)
     }
 }
 
+TEST(frames_of_before_the_standard_are_refused_however_they_are_cut)
+{
+    static const char old[] = "\x25\xb5\x2f\xfd\x04\0\0\0\0\0";
+
+    for (size_t piece = 1; piece < sizeof old; piece++)
+        EQ_RC(decode_all(DECODE_ZSTD, 100, (struct str){old, sizeof old - 1}, piece),
+              RC_INVALID);
+}
+
 TEST(damage_anywhere_is_found_or_harmless)
 {
     for (size_t c = 0; c < COUNTOF(both); c++) {
