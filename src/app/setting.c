@@ -53,8 +53,8 @@ const struct setting settings[] = {
     KEY(server, max_expansion, UINT, "100", 1, 100000, SERVE, false,
         "Most bytes that one byte of a compressed body may become; more is refused."),
 
-    KEY(dispatch, max_inflight, UINT, "64", 1, LIMIT_INFLIGHT, BOTH, false,
-        "Most requests in flight to one upstream."),
+    KEY(dispatch, max_inflight, UINT, "1024", 1, LIMIT_INFLIGHT, BOTH, false,
+        "Most requests in flight to one upstream; it begins with 64 and finds how many are good."),
     KEY(dispatch, max_attempts, UINT, "5", 1, 1000, BOTH, false,
         "How often a line may fail before its failure is its result."),
     KEY(dispatch, connect_timeout, TIME, "5s", 10 * MS, 10 * MINUTE, BOTH, false,

@@ -230,6 +230,7 @@ enum rc fs_slurp(const char *path, size_t max, char **ret, size_t *ret_n, struct
         mem_free(p);
         return rc;
     }
+    CHECK(p);
     p[n] = '\0';
     *ret = p;
     *ret_n = n;
