@@ -219,6 +219,7 @@ static void gate_hot(struct upstream *u, double excess)
 static void gate_cool(struct upstream *u, double room)
 {
     double to = u->idle_window * (1 + IDLE_GROW);
+    bool limits = u->idle_window <= u->window;
 
     if (to < u->idle_window + 2)
         to = u->idle_window + 2;
@@ -228,8 +229,8 @@ static void gate_cool(struct upstream *u, double room)
         u->idle_window = to < u->o.window ? to : u->o.window;
     /* Where the server has room for idle work it has room: beside requests of others, and
      * filled to a part, nothing else would show it. */
-    if (u->idle_window > u->window && !u->o.fixed && u->ceiling <= 0)
-        u->window = u->idle_window;
+    if (limits && u->state == SCHED_UP_OPEN && !u->o.fixed)
+        window_grow(u, u->idle_window - u->window, SCHED_BY_METRICS);
 }
 
 static void gate(struct upstream *u, const struct sched_sample *m)
@@ -311,9 +312,11 @@ static void learn(struct upstream *u, const struct sched_sample *m, usec_t now)
     u->same = is_frozen(u, m) ? u->same + 1 : 0;
     u->foreign = is_foreign(u, m) ? u->foreign + 1 : 0;
     learn_most(u, m);
-    if (!u->o.fixed && u->same == 0 && u->foreign == 0 && m->waiting >= 0)
+    if (u->state == SCHED_UP_OPEN && !u->o.fixed && u->same == 0 && u->foreign == 0 &&
+        m->waiting >= 0)
         steer(u, m, preempted, since);
-    gate(u, m);
+    if (u->same == 0 && u->foreign == 0)
+        gate(u, m);
     u->asked_done = u->done;
     u->sample = *m;
     u->sampled = now > 0 ? now : 1;

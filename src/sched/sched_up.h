@@ -82,7 +82,7 @@ struct upstream {
     bool filled;         /* the window is what limited, since the last sample */
     double reject_ewma;  /* share of calls rejected (DCTCP's alpha) */
     unsigned reject_row; /* rejects without a success between them */
-    usec_t recover;      /* calls sent before this belong to a cut made already */
+    usec_t recover;      /* calls sent until then belong to a cut made already */
     double cut_from;     /* the window before that cut */
     double ceiling;      /* more were rejected; 0: not known */
     unsigned ceilings;   /* how often that was found again */

@@ -12,6 +12,7 @@
 /* A ceiling is tried again after so many successes, twice as many each time. */
 #define CEILING_CALLS 128
 #define CEILING_TIMES 5
+#define CEILING_ROW   4   /* rejects in a row tell of one anyway */
 #define CEILING_FULL  0.9 /* of the window is in flight when a reject tells of one */
 
 /* Growth past a ceiling that holds no more, and where nothing else is known. */
@@ -62,6 +63,7 @@ void window_init(struct upstream *u)
         u->window = u->o.window;
     u->resume = u->window;
     u->discover = true;
+    u->recover = -1;
     knee_begin(u, 0);
 }
 
@@ -113,7 +115,7 @@ static void ceiling_found(struct upstream *u, double level)
 static void cut(struct upstream *u, const struct sched_ticket *t, double weight,
                 usec_t now)
 {
-    if (t->sent < u->recover)
+    if (t->sent <= u->recover)
         return;
     u->recover = now;
     u->cut_from = u->window;
@@ -130,9 +132,9 @@ static void cut(struct upstream *u, const struct sched_ticket *t, double weight,
 bool window_rejected(struct upstream *u, const struct sched_ticket *t, usec_t now)
 {
     double weight = 1 / (u->window + 1), level = u->inflight, least;
-    bool full = level + 1 >= CEILING_FULL * u->window;
+    bool full = level + 1 >= CEILING_FULL * u->window || u->reject_row >= CEILING_ROW;
     bool news = full && (u->ceiling <= 0 || level >= u->ceiling ||
-                         (u->lowers && t->sent < u->recover));
+                         (u->lowers && t->sent <= u->recover));
 
     u->reject_row++;
     u->reject_ewma += (1 - u->reject_ewma) * weight;
@@ -148,7 +150,8 @@ bool window_rejected(struct upstream *u, const struct sched_ticket *t, usec_t no
     u->discover = false;
     u->resume = 0;
     knee_begin(u, now);
-    return u->reject_row >= 3 && u->reject_row >= (unsigned)u->window;
+    return u->reject_row >= 3 && u->reject_row >= (unsigned)u->window &&
+           t->sent >= u->reopen;
 }
 
 /* Successes below a ceiling: is it time to try one more, or has that been fine? */
@@ -156,7 +159,7 @@ static void ceiling_held(struct upstream *u, const struct sched_ticket *t, usec_
 {
     double want = CEILING_CALLS * (double)(1u << u->ceilings);
 
-    if (t->sent < u->recover)
+    if (t->sent <= u->recover)
         return;
     u->held++;
     if (u->tries) {
@@ -314,7 +317,7 @@ static void hint_apply(struct upstream *u)
 void window_succeeded(struct upstream *u, const struct sched_ticket *t, double work,
                       usec_t now)
 {
-    bool late = t->sent < u->recover;
+    bool late = t->sent <= u->recover;
 
     u->reject_row = 0;
     u->reject_ewma *= 1 - 1 / (u->window + 1);
