@@ -83,7 +83,7 @@ struct sched_upstream_opts {
     bool aborts; /* a call that is closed costs the server nothing more: its lines may
                         be hedged (sched_upstream_aborts) */
     double requests_per_min, tokens_per_min; /* its quotas; 0: what its headers say */
-    double reserve; /* share of its room that idle work leaves to others; 0: 0.4 */
+    double reserve; /* share of its room that idle work leaves to others; 0: 0.45 */
 };
 
 /* What one GET of an upstream's metrics said.  Numbers below 0: not told. */

@@ -202,6 +202,7 @@ struct sched {
     bool paused;
 
     /* sched_up.h */
+    usec_t now;           /* of the last sched_next */
     usec_t judge_at;      /* who is slow */
     bool samples;         /* somebody asks for metrics */
     uint16_t sample_next; /* whose turn it is */

@@ -24,6 +24,11 @@
 #define ODD_SURE 4
 #define ODD_MOST 8
 
+/* The server has so much more left than we think, for so long: it gives back what a call
+ * did not use, and somebody thought that it does not. */
+#define MORE_SHARE 0.3
+#define MORE_FOR   (10 * USEC_PER_SEC)
+
 /* The dearest calls of late are remembered for so many. */
 #define NEED_CALLS 64
 
@@ -102,7 +107,7 @@ void bucket_take(struct upstream *u, double cost, usec_t now)
 void bucket_refund(struct upstream *u, double tokens, usec_t now)
 {
     fill(&u->tokens, now);
-    if (u->tokens.limit > 0 && tokens > 0)
+    if (u->tokens.limit > 0 && tokens > 0 && !u->keeps_tokens)
         pour(&u->tokens, tokens);
 }
 
@@ -167,6 +172,10 @@ bool bucket_rejected(struct upstream *u, usec_t now)
     }
     if (why)
         u->dried = now;
+    /* Were it the requests, their level would be what is low. */
+    u->keeps_tokens =
+        u->keeps_tokens || (why && u->tokens.limit > 0 && u->tokens.level < wanted(u) &&
+                            wait_for(&u->requests, 1) == 0);
     return why;
 }
 
@@ -205,6 +214,8 @@ static void told(struct bucket *q, double configured, double limit, double left,
         if (configured > 0 && configured < limit)
             limit = configured;
         set_limit(q, limit, limit);
+        if (!q->told)
+            q->more = now;
         q->told = true;
         q->at = now;
     }
@@ -212,6 +223,8 @@ static void told(struct bucket *q, double configured, double limit, double left,
         return;
     if (q->level > left - unseen)
         q->level = left - unseen;
+    if (left - flying - q->level < MORE_SHARE * q->limit)
+        q->more = now;
     if (reset >= 0 && q->told)
         judge_kind(q, left, reset, now);
 }
@@ -219,11 +232,20 @@ static void told(struct bucket *q, double configured, double limit, double left,
 void sched_limited(struct sched *s, uint16_t up, const struct sched_limits *l, usec_t now)
 {
     struct upstream *u = &s->ups[up];
+    double flying = u->inflight > 1 ? u->inflight - 1 : 0;
 
     CHECK(up < s->n_ups);
     told(&u->requests, u->o.requests_per_min, l->requests, l->requests_left,
-         l->requests_reset, u->inflight > 1 ? u->inflight - 1 : 0, now);
+         l->requests_reset, flying, now);
+    flying *= u->need;
     told(&u->tokens, u->o.tokens_per_min, l->tokens, l->tokens_left, l->tokens_reset,
-         u->inflight > 1 ? (u->inflight - 1) * u->need : 0, now);
+         flying, now);
+    if (u->keeps_tokens && l->tokens_left >= 0 && u->tokens.told &&
+        now - u->tokens.more > MORE_FOR) {
+        u->keeps_tokens = false;
+        u->tokens.level = l->tokens_left - flying < u->tokens.burst
+                              ? l->tokens_left - flying
+                              : u->tokens.burst;
+    }
     up_refresh(s, up);
 }

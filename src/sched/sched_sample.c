@@ -41,12 +41,18 @@
 #define OURS     0.3 /* of our calls must be seen in it */
 #define OURS_FEW 8
 
-/* Idle work: shares of what the server does at once, for a reserve of 0.4. */
-#define RESERVE         0.4
-#define HOT_SHARE       0.375 /* of the reserve: so much is left when idle work must go */
+/* Idle work: shares of what the server does at once, and how idle lines follow. */
+#define RESERVE         0.45
+#define HOT_SHARE       0.9 /* of the reserve: so much is left when idle work must go */
 #define KV_COOL         0.7
 #define RUNNING_UNKNOWN 256 /* vLLM's max_num_seqs, where nothing else is known */
-#define IDLE_GROW       0.1
+#define IDLE_GROW       0.05
+#define IDLE_GAP        (100 * USEC_PER_MS) /* at most */
+#define IDLE_ALONE      0.1 /* calls of others, less than that: there are none */
+#define OTHERS_FADE     16  /* samples */
+#define IDLE_PACE       1.2 /* times the pace of those that end */
+#define BLIND_GAP       (20 * USEC_PER_MS) /* the same without metrics */
+#define BLIND_PACE      2
 
 /* --- Who is asked, and when ---------------------------------------------------------- */
 
@@ -149,6 +155,8 @@ static void steer(struct upstream *u, const struct sched_sample *m, double preem
     double running = m->running > 0 ? m->running : 0;
     double low = SHORT_SECONDS * u->call_rate, high = LONG_SECONDS * u->call_rate;
 
+    if (u->state != SCHED_UP_OPEN || u->o.fixed || m->waiting < 0)
+        return;
     if (low < SHORT_CALLS)
         low = SHORT_CALLS;
     if (high < LONG_SHARE * running)
@@ -259,7 +267,37 @@ bool up_idle_room(const struct sched *s, uint16_t up)
 {
     const struct upstream *u = &s->ups[up];
 
-    return sched_set_has(&s->roomy, up) && u->inflight < idle_now(u);
+    return sched_set_has(&s->roomy, up) && u->inflight < idle_now(u) &&
+           s->now >= u->idle_next;
+}
+
+/* Several prompts at once are one long iteration of the server, in which nobody else's
+ * answer begins: beside others idle lines follow each other at the pace of those that end
+ * and a little more. */
+void idle_sent(struct upstream *u, usec_t now)
+{
+    bool told = u->sampled > 0 && u->sample_fails < STALE_TIMES;
+    double gap = told ? IDLE_GAP : BLIND_GAP, pace = told ? IDLE_PACE : BLIND_PACE;
+    double ends = u->end_rate > 0 ? USEC_PER_SEC / u->end_rate : gap;
+
+    if (told && u->others < IDLE_ALONE)
+        return;
+    if (ends / pace < gap)
+        gap = ends / pace;
+    u->idle_next = now + (usec_t)gap;
+}
+
+usec_t idle_wake(const struct sched *s, usec_t now)
+{
+    usec_t at = USEC_INFINITY;
+
+    for (unsigned i = 0; i < s->n_ups; i++) {
+        const struct upstream *u = &s->ups[i];
+
+        if (u->idle_next > now && u->idle_next < at && u->inflight < idle_now(u))
+            at = u->idle_next;
+    }
+    return at;
 }
 
 /* --- What came ----------------------------------------------------------------------- */
@@ -294,6 +332,24 @@ static void learn_most(struct upstream *u, const struct sched_sample *m)
         u->max_running = m->running;
 }
 
+/* Calls of others that run there, on the average of some samples. */
+static void count_others(struct upstream *u, const struct sched_sample *m)
+{
+    unsigned ours = u->inflight > u->asked_inflight ? u->inflight : u->asked_inflight;
+    double others = m->running + (m->waiting > 0 ? m->waiting : 0) - ours;
+
+    if (u->sampled == 0)
+        u->others = 1; /* until it is known that there are none */
+    u->others += ((others > 0 ? others : 0) - u->others) / OTHERS_FADE;
+}
+
+static double preemptions(const struct upstream *u, const struct sched_sample *m)
+{
+    bool told = m->preemptions >= 0 && u->sample.preemptions >= 0;
+
+    return told ? m->preemptions - u->sample.preemptions : 0;
+}
+
 static void learn(struct upstream *u, const struct sched_sample *m, usec_t now)
 {
     usec_t since = now - u->sampled;
@@ -306,17 +362,16 @@ static void learn(struct upstream *u, const struct sched_sample *m, usec_t now)
     } else if (since > 0) {
         count_calls(u, since);
         count_hits(u, m);
-        if (m->preemptions >= 0 && u->sample.preemptions >= 0)
-            preempted = m->preemptions - u->sample.preemptions;
+        preempted = preemptions(u, m);
     }
     u->same = is_frozen(u, m) ? u->same + 1 : 0;
     u->foreign = is_foreign(u, m) ? u->foreign + 1 : 0;
     learn_most(u, m);
-    if (u->state == SCHED_UP_OPEN && !u->o.fixed && u->same == 0 && u->foreign == 0 &&
-        m->waiting >= 0)
+    count_others(u, m);
+    if (u->same == 0 && u->foreign == 0) {
         steer(u, m, preempted, since);
-    if (u->same == 0 && u->foreign == 0)
         gate(u, m);
+    }
     u->asked_done = u->done;
     u->sample = *m;
     u->sampled = now > 0 ? now : 1;

@@ -22,6 +22,8 @@
 #define BUDGET_MORE  3
 #define BUDGET_FADE  (60.0 * USEC_PER_SEC)
 
+#define END_FADE (5.0 * USEC_PER_SEC)
+
 uint16_t sched_upstream_add(struct sched *s, const struct sched_upstream_opts *o)
 {
     struct upstream *u = &s->ups[s->n_ups];
@@ -105,6 +107,7 @@ void up_reopen(struct sched *s, usec_t now)
     struct sched_set rest = s->closed;
     uint16_t up;
 
+    s->now = now;
     speed_judge(s, now);
     while ((up = set_pop(&rest)) != NO_UPSTREAM) {
         if (now < s->ups[up].reopen)
@@ -154,9 +157,10 @@ usec_t up_wake(const struct sched *s, const struct sched_set *wanted, usec_t now
 {
     struct sched_set closed = set_both(wanted, &s->closed);
     struct sched_set dry = set_both(wanted, &s->dry);
-    usec_t at = sample_wake(s);
+    usec_t at = sample_wake(s), idle = idle_wake(s, now);
     uint16_t up;
 
+    at = idle < at ? idle : at;
     while ((up = set_pop(&closed)) != NO_UPSTREAM)
         if (opens(&s->ups[up]) < at)
             at = opens(&s->ups[up]);
@@ -209,6 +213,8 @@ void up_sent(struct sched *s, struct sched_ticket *t, double most, double cost,
         u->retrying++;
     }
     bucket_take(u, cost, now);
+    if (s->batches[t->batch]->idle)
+        idle_sent(u, now);
     t->timeout = up_timeout(s, t->upstream, most);
     sample_busy(s, u, now);
     up_refresh(s, t->upstream);
@@ -234,6 +240,9 @@ static void succeeded(struct upstream *u, const struct sched_ticket *t,
                       const struct sched_outcome *o, double work, double cost, usec_t now)
 {
     u->done++;
+    u->end_rate *= exp(-(double)(now > u->ended ? now - u->ended : 0) / END_FADE);
+    u->end_rate += USEC_PER_SEC / END_FADE;
+    u->ended = now;
     u->fail_row = u->pauses = u->probes = 0;
     budget_fade(u, now);
     u->successes++;

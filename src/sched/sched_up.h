@@ -24,6 +24,7 @@ struct bucket {
     double level;          /* at `at` */
     double recent, before; /* taken in this slice of time and in the one before */
     usec_t at, slice;
+    usec_t more;  /* since then the server has said that it is much higher */
     usec_t whole; /* it does not fill evenly but at this time, at once; 0: evenly */
     int odd;      /* answers in favour of that, less those against */
     bool told;    /* by the server, not only by the operator */
@@ -71,6 +72,8 @@ struct upstream {
     bool alone; /* a line that may be poison is in flight: nothing else goes there */
     uint32_t reserved; /* such a line, for which it is drained; NO_RETRY: none */
     uint64_t done, failed, hedges;
+    double end_rate;           /* calls that end well, a second */
+    usec_t ended;              /* the last */
     double retries, successes; /* sums that fade within a minute: the budget of retries */
     usec_t budget_at;
     unsigned retrying; /* in flight, of lines that failed before */
@@ -110,10 +113,13 @@ struct upstream {
     double hits, queries;    /* prompt tokens, sums that fade */
     double max_running;      /* with others waiting: the most it does at once */
     double idle_window;
+    double others;    /* calls that are not ours */
+    usec_t idle_next; /* idle lines go one at a time, not before this */
 
     struct bucket requests, tokens;
-    double need;  /* tokens: the dearest calls of late */
-    usec_t dried; /* when a quota was what limited; 0: never */
+    double need;       /* tokens: the dearest calls of late */
+    bool keeps_tokens; /* that a call might have used and did not */
+    usec_t dried;      /* when a quota was what limited; 0: never */
 
     struct speed speed;
     double rate; /* of the speed, as it is judged */
@@ -196,6 +202,9 @@ void window_succeeded(struct upstream *u, const struct sched_ticket *t, double w
 
 /* sched_sample.c */
 bool sample_trusted(const struct upstream *u, usec_t now);
+/* A line of idle work has gone. */
+void idle_sent(struct upstream *u, usec_t now);
+usec_t idle_wake(const struct sched *s, usec_t now);
 void sample_busy(struct sched *s, struct upstream *u, usec_t now);
 usec_t sample_wake(const struct sched *s);
 unsigned idle_now(const struct upstream *u);

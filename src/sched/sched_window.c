@@ -201,6 +201,9 @@ static double knee_most(const struct upstream *u)
 {
     double most = u->o.window < KNEE_MOST ? u->o.window : KNEE_MOST;
 
+    if (u->requests.told || u->tokens.told) /* the quota keeps it from being too much */
+        most = u->o.window;
+
     if (u->slots && u->slots + u->slots / 20.0 + 1 < most)
         most = u->slots + u->slots / 20.0 + 1;
     return most;

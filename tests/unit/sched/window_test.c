@@ -315,15 +315,15 @@ TEST(idle_work_leaves_room_and_yields_when_others_come)
 
     sched_hint(f->s, 0, 128, 0);
     fluid_batch(f, true);
-    fluid_run(f, 30 * SEC);
-    OK(f->up[0].running >= 60 && f->up[0].running <= 80); /* 0.6 of 128 */
+    fluid_run(f, 60 * SEC);
+    OK(f->up[0].running >= 60 && f->up[0].running <= 80); /* 0.55 of 128 */
     f->up[0].others = 70;
     fluid_run(f, SEC);
     f->up[0].max_inflight = f->up[0].inflight;
     fluid_run(f, 20 * SEC);
     OK(f->up[0].running + f->up[0].others <= 110);
     f->up[0].others = 0;
-    fluid_run(f, 30 * SEC);
+    fluid_run(f, 60 * SEC);
     OK(f->up[0].running >= 60);
     fluid_free(f);
 }
