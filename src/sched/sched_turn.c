@@ -262,7 +262,7 @@ static double capacity(const struct sched *s, const struct batch_queue *q)
             continue;
         if (up_rate(s, i) <= 0)
             return 0;
-        sum += up_rate(s, i);
+        sum += up_rate_sure(s, i);
     }
     return sum;
 }

@@ -182,9 +182,6 @@ usec_t up_timeout(const struct sched *s, uint16_t up, double most);
 /* It gets short work only, and what it has is late. */
 bool up_slow(const struct sched *s, uint16_t up);
 
-/* Its window is being looked for by what its calls get done: short work tells soonest. */
-bool up_searches(const struct sched *s, uint16_t up);
-
 bool outcome_final(enum outcome_class cls);
 
 /* --- Among the files above ----------------------------------------------------------- */

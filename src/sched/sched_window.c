@@ -343,14 +343,6 @@ void window_succeeded(struct upstream *u, const struct sched_ticket *t, double w
     }
 }
 
-bool up_searches(const struct sched *s, uint16_t up)
-{
-    const struct upstream *u = &s->ups[up];
-
-    return !u->o.fixed && u->sampled == 0 && u->dried == 0 && u->ceiling <= 0 &&
-           u->knee.state == KNEE_GROW && u->window < knee_most(u);
-}
-
 void sched_hint(struct sched *s, uint16_t up, unsigned slots, uint64_t kv_tokens)
 {
     struct upstream *u = &s->ups[up];
