@@ -10,7 +10,7 @@
  */
 /* reaches: src/engine/intake.c 22 */
 /* reaches: src/core/line.c 44 */
-/* reaches: src/engine/estimate.c 32 */
+/* reaches: src/engine/estimate.c 20 */
 #include "fuzz/lib/quiet.h"
 
 #include "engine/estimate.h"

@@ -8,8 +8,8 @@
  * the answer's body in it (byte for byte but for line ends, or as a string when it is no
  * JSON), and an earlier batch's results that hold it give it again (engine/answers.h).
  */
-/* reaches: src/core/outcome.c 46 */
-/* reaches: src/http/answer.c 56 */
+/* reaches: src/core/outcome.c 28 */
+/* reaches: src/http/answer.c 52 */
 /* reaches: src/engine/answers.c 12 */
 #include "fuzz/lib/quiet.h"
 

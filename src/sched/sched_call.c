@@ -67,15 +67,21 @@ static bool is_out(const struct batch_queue *q)
     return place_ready(q) == 0 && q->ready.head == NO_RETRY;
 }
 
+/* May a second call of it go out? */
+static bool may_resend(const struct batch_queue *q, const struct call *c)
+{
+    return !q->closed && !q->paused && !q->once && has_budget(q) &&
+           (q->hold == 0 || c->t.item < q->hold);
+}
+
 static bool may_hedge(const struct sched *s, const struct call *c, uint16_t up)
 {
     const struct batch_queue *q = s->batches[c->t.batch];
     const struct upstream *its = &s->ups[c->t.upstream];
 
     return c->used && !c->lost && c->twin == NO_CALL && !c->t.alone && its->o.aborts &&
-           c->t.upstream != up && !q->closed && !q->paused && !q->once && has_budget(q) &&
-           sched_set_has(&q->lane->set, up) && !group_full(s, q->lane->group) &&
-           (is_out(q) || up_slow(s, c->t.upstream));
+           c->t.upstream != up && may_resend(q, c) && sched_set_has(&q->lane->set, up) &&
+           !group_full(s, q->lane->group) && (is_out(q) || up_slow(s, c->t.upstream));
 }
 
 /* How much sooner the line would be there if it went to `up` now; 0 or less: it would not,

@@ -85,7 +85,7 @@ static const struct {
     {"server", "client_timeout", "1m", "1h", "500ms"},
     {"server", "compressed_bodies", "no", "yes", "gzip"},
     {"server", "max_expansion", "100", "1", "0"},
-    {"dispatch", "max_inflight", "64", "65536", "65537"},
+    {"dispatch", "max_inflight", "1024", "65536", "65537"},
     {"dispatch", "max_attempts", "5", "1", "0"},
     {"dispatch", "connect_timeout", "5s", "10ms", "9ms"},
     {"dispatch", "idle_timeout", "10m", "1d", "25h"},
