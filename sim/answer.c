@@ -69,7 +69,9 @@ static void put_usage(struct buf *b, const struct sim_request *rq)
     (void)buf_u64(b, out);
     LIT(b, ",\"total_tokens\":");
     (void)buf_u64(b, rq->prompt_tokens + out);
-    LIT(b, ",\"prompt_tokens_details\":{\"cached_tokens\":0,\"audio_tokens\":0},"
+    LIT(b, ",\"prompt_tokens_details\":{\"cached_tokens\":");
+    (void)buf_u64(b, rq->cached);
+    LIT(b, ",\"audio_tokens\":0},"
            "\"completion_tokens_details\":{\"reasoning_tokens\":0,\"audio_tokens\":0,"
            "\"accepted_prediction_tokens\":0,\"rejected_prediction_tokens\":0}}");
 }
@@ -169,7 +171,9 @@ static void put_responses(struct buf *b, const struct sim_request *rq, int64_t c
            "\"tool_choice\":\"auto\",\"tools\":[],\"top_p\":1.0,"
            "\"truncation\":\"disabled\",\"usage\":{\"input_tokens\":");
     (void)buf_u64(b, rq->prompt_tokens);
-    LIT(b, ",\"input_tokens_details\":{\"cached_tokens\":0},\"output_tokens\":");
+    LIT(b, ",\"input_tokens_details\":{\"cached_tokens\":");
+    (void)buf_u64(b, rq->cached);
+    LIT(b, "},\"output_tokens\":");
     (void)buf_u64(b, rq->output_tokens);
     LIT(b, ",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":");
     (void)buf_u64(b, rq->prompt_tokens + rq->output_tokens);

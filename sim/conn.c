@@ -45,6 +45,7 @@ void sim_conn_free(struct sim_conn *c)
     list_del(&c->link);
     buf_done(&c->in);
     buf_done(&c->out);
+    mem_free(c->ids);
     mem_free(c);
 }
 
@@ -68,7 +69,7 @@ static void leave(struct sim_conn *c, bool reset, bool by_client)
     close(c->fd);
     c->fd = -1;
     list_del(&c->link);
-    list_add_tail(&c->s->dead, &c->link);
+    list_add_tail(c->ghost ? &c->s->ghosts : &c->s->dead, &c->link);
 }
 
 void sim_conn_close(struct sim_conn *c, bool reset)

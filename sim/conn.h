@@ -5,7 +5,8 @@
  *   READING -whole request-> BUSY -reply-> SENDING -all sent-> READING (SIM_KEEP)
  *                                                           -> DRAINING (SIM_CLOSE)
  *                                                           -> HOLDING (SIM_RESET, HOLD)
- *   CLOSED from everywhere; the memory goes at the end of the turn.
+ *   CLOSED from everywhere; the memory goes at the end of the turn, or with the work that
+ *   goes on for nobody (--ignore-disconnect: server.ghosts).
  *
  * A reply that leaves in one write goes from BUSY to READING at once: one read and one
  * write a request, and no memory taken.
@@ -29,7 +30,7 @@ enum sim_conn_state {
 };
 
 struct sim_conn {
-    struct list link; /* in server.conns or server.dead */
+    struct list link; /* in server.conns, server.dead or server.ghosts */
     struct sim_server *s;
     enum sim_conn_state state;
 
@@ -42,7 +43,12 @@ struct sim_conn {
     char id[SIM_ID_MAX + 1];
     uint32_t attempt; /* how often the body came before */
     uint64_t ticket;
-    bool noted; /* the oracle waits for its end */
+    bool noted;    /* the oracle waits for its end */
+    bool started;  /* its job was, so that it has times */
+    bool ghost;    /* closed, and its job goes on */
+    uint64_t held; /* tokens against a quota */
+    uint64_t *ids; /* of the prompt's blocks; as many fit as cap_ids */
+    size_t cap_ids;
 
     int fd; /* private from here */
     struct loop_watch *watch;

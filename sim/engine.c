@@ -4,30 +4,65 @@
 
 struct sim_engine {
     struct loop *loop;
+    struct sim_machine *machine; /* NULL: what follows is the machine */
     uint64_t concurrency, max_queued;
+    double slower;
     struct sim_load load;
     struct list queue; /* those waiting, first come first */
 };
 
-struct sim_engine *sim_engine_new(struct loop *l, uint64_t concurrency,
-                                  uint64_t max_queued)
+struct sim_engine *sim_engine_new(struct loop *l, const struct sim_engine_opts *o)
 {
     struct sim_engine *e = mem_new(struct sim_engine);
 
     e->loop = l;
-    e->concurrency = concurrency ? concurrency : UINT64_MAX;
-    e->max_queued = max_queued;
+    e->concurrency = o->concurrency ? o->concurrency : UINT64_MAX;
+    e->max_queued = o->max_queued;
+    e->slower = 1;
     list_init(&e->queue);
+    if (o->machine)
+        e->machine = sim_machine_new(l, o->machine);
     return e;
 }
 
 struct sim_engine *sim_engine_free(struct sim_engine *e)
 {
-    if (e)
-        CHECK(e->load.running == 0 && e->load.waiting == 0);
+    if (!e)
+        return NULL;
+    CHECK(e->load.running == 0 && e->load.waiting == 0);
+    IGNORE(sim_machine_free(e->machine)); /* always NULL */
     mem_free(e);
     return NULL;
 }
+
+/* --- With a model --------------------------------------------------------------------
+ */
+
+static void on_over(struct sim_task *t, usec_t now)
+{
+    struct sim_job *job = CONTAINER_OF(t, struct sim_job, task);
+    struct sim_machine *m = job->_e->machine;
+
+    job->_e = NULL;
+    job->began = sim_machine_clock(m, t->member.seq.began);
+    job->first = sim_machine_clock(m, t->member.seq.first);
+    job->done(job, now);
+}
+
+static enum rc start_in_machine(struct sim_engine *e, struct sim_job *job)
+{
+    enum rc rc;
+
+    job->task.over = on_over;
+    rc = sim_machine_start(e->machine, &job->task);
+    if (rc != RC_OK)
+        return rc;
+    job->_e = e;
+    return RC_AGAIN;
+}
+
+/* --- Without a model -----------------------------------------------------------------
+ */
 
 static void on_done(void *ctx, usec_t now);
 
@@ -37,7 +72,8 @@ static void run(struct sim_engine *e, struct sim_job *job)
     job->began = loop_now(e->loop);
     e->load.running++;
     e->load.tokens += job->tokens;
-    loop_timer_set(e->loop, &job->_timer, job->began + job->takes, on_done, job);
+    loop_timer_set(e->loop, &job->_timer,
+                   job->began + (usec_t)((double)job->takes * e->slower), on_done, job);
 }
 
 static void leave(struct sim_engine *e, struct sim_job *job)
@@ -70,10 +106,8 @@ static void on_done(void *ctx, usec_t now)
     job->done(job, now);
 }
 
-enum rc sim_engine_start(struct sim_engine *e, struct sim_job *job)
+static enum rc start_in_line(struct sim_engine *e, struct sim_job *job)
 {
-    CHECK(!job->_e);
-    job->came = job->began = loop_now(e->loop);
     if (e->load.running < e->concurrency) {
         if (job->takes <= 0)
             return RC_OK;
@@ -89,12 +123,8 @@ enum rc sim_engine_start(struct sim_engine *e, struct sim_job *job)
     return RC_AGAIN;
 }
 
-void sim_engine_abort(struct sim_job *job)
+static void abort_in_line(struct sim_engine *e, struct sim_job *job)
 {
-    struct sim_engine *e = job->_e;
-
-    if (!e)
-        return;
     if (job->_runs) {
         loop_timer_clear(e->loop, &job->_timer);
         leave(e, job);
@@ -106,7 +136,56 @@ void sim_engine_abort(struct sim_job *job)
     job->_e = NULL;
 }
 
-struct sim_load sim_engine_load(const struct sim_engine *e)
+/* --- Both ----------------------------------------------------------------------------
+ */
+
+enum rc sim_engine_start(struct sim_engine *e, struct sim_job *job)
 {
-    return e->load;
+    CHECK(!job->_e);
+    job->came = job->began = loop_now(e->loop);
+    job->first = 0;
+    return e->machine ? start_in_machine(e, job) : start_in_line(e, job);
+}
+
+void sim_engine_abort(struct sim_job *job)
+{
+    struct sim_engine *e = job->_e;
+
+    if (!e)
+        return;
+    if (!e->machine) {
+        abort_in_line(e, job);
+        return;
+    }
+    job->_e = NULL;
+    sim_machine_abort(&job->task);
+    if (job->task.member.seq.began)
+        job->began = sim_machine_clock(e->machine, job->task.member.seq.began);
+    if (job->task.member.seq.first)
+        job->first = sim_machine_clock(e->machine, job->task.member.seq.first);
+}
+
+struct sim_load sim_engine_load(struct sim_engine *e)
+{
+    struct sim_load load = e->load;
+
+    if (e->machine) {
+        sim_machine_load(e->machine, &load.model);
+        load.running = load.model.running;
+        load.waiting = load.model.waiting;
+        load.tokens = load.model.kv_used;
+    }
+    return load;
+}
+
+void sim_engine_slower(struct sim_engine *e, double factor)
+{
+    e->slower = factor;
+    if (e->machine)
+        sim_machine_slower(e->machine, factor);
+}
+
+struct sim_machine *sim_engine_machine(struct sim_engine *e)
+{
+    return e->machine;
 }

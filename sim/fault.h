@@ -67,7 +67,8 @@
     X(RETRY_HOUR, "retry-hour", true, false, "429 with Retry-After: 3600")               \
     X(RETRY_MINUS, "retry-minus", true, false, "429 with Retry-After: -5")               \
     X(RETRY_PAST, "retry-past", true, false, "429 with a Retry-After of 2015")           \
-    X(RETRY_JUNK, "retry-junk", true, false, "429 with Retry-After: soon")
+    X(RETRY_JUNK, "retry-junk", true, false, "429 with Retry-After: soon")               \
+    X(NO_QUOTA, "insufficient-quota", true, false, "429 with the code insufficient_quota")
 
 enum sim_fault {
 #define X(name, text, early, good, doc) SIM_FAULT_##name,
@@ -91,15 +92,44 @@ struct sim_mix {
     double refuse, sum;
 };
 
+/* How /metrics is wrong. */
+enum sim_blur {
+    SIM_BLUR_NONE,
+    SIM_BLUR_500,
+    SIM_BLUR_SLOW,   /* at --slow-rate bytes a second */
+    SIM_BLUR_STALE,  /* what it was when this began */
+    SIM_BLUR_GARBAGE /* no text of metrics */
+};
+
+/* What a window of the schedule does. */
+enum sim_act {
+    SIM_ACT_FAULT,   /* every request has `hit` */
+    SIM_ACT_DOWN,    /* nobody listens */
+    SIM_ACT_CRASH,   /* likewise, and what was cached and counted is gone */
+    SIM_ACT_SLOWER,  /* work takes `value` times as long */
+    SIM_ACT_UNLOAD,  /* no model is there: 404 */
+    SIM_ACT_SHRINK,  /* the KV memory is `value` of what it was */
+    SIM_ACT_METRICS, /* /metrics has `blur` */
+    SIM_ACT_COUNT
+};
+
 #define SIM_SCHEDULE_MAX 32
 struct sim_schedule {
     unsigned n;
     struct sim_window {
-        usec_t from, to; /* since the start */
-        bool down;       /* nobody listens; else every request has `hit` */
+        usec_t from, to;  /* since the start */
+        unsigned replica; /* from 1; 0: all */
+        enum sim_act act;
         struct sim_hit hit;
+        double value;
+        enum sim_blur blur;
     } row[SIM_SCHEDULE_MAX];
 };
+
+#define SIM_REPLICAS_MAX 256
+
+/* "0.25", "12": digits and at most one point; RC_INVALID */
+NODISCARD enum rc sim_decimal(struct str s, double *ret);
 
 const char *sim_fault_name(enum sim_fault f);
 const char *sim_fault_doc(enum sim_fault f);
@@ -110,14 +140,24 @@ const char *sim_hit_text(struct sim_hit hit, char dst[24]);
 
 /* "429=0.1,reset=2%": adds to the mix. */
 NODISCARD enum rc sim_mix_parse(struct str spec, struct sim_mix *mix, struct err *e);
-/* "down@10s+5s,429@1m+10s": adds to the schedule. */
+/* "down@10s+5s,429@1m+10s,slow@5s+20s:5#2": adds to the schedule. */
 NODISCARD enum rc sim_schedule_parse(struct str spec, struct sim_schedule *s,
                                      struct err *e);
+/* "500", "slow", "stale", "garbage" */
+NODISCARD enum rc sim_blur_parse(struct str name, enum sim_blur *ret, struct err *e);
+/* For --help: how an entry is written, and what it does. */
+const char *sim_act_form(enum sim_act act);
+const char *sim_act_doc(enum sim_act act);
 
 struct sim_hit sim_mix_pick(const struct sim_mix *mix, uint64_t hash, uint32_t attempt);
 bool sim_mix_refuses(const struct sim_mix *mix, uint64_t seed, uint64_t connection);
-/* The window of a fault that `t` (since the start) is in; NULL: none.  Not of `down`. */
-const struct sim_window *sim_schedule_at(const struct sim_schedule *s, usec_t t);
+/* The first window of that kind that replica (from 1) is in at `t` since the start; NULL:
+ * none. */
+const struct sim_window *sim_schedule_at(const struct sim_schedule *s, enum sim_act act,
+                                         unsigned replica, usec_t t);
+/* The product of the values of all that hold; 1 when none does. */
+double sim_schedule_value(const struct sim_schedule *s, enum sim_act act,
+                          unsigned replica, usec_t t);
 
 /* A well mixed 64-bit function (Stafford's variant 13 of the MurmurHash3 finalizer). */
 static inline uint64_t sim_mix64(uint64_t x)

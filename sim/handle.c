@@ -1,18 +1,33 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/handle.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "sim/answer.h"
+#include "sim/told.h"
 
 #include <stdio.h>
 
 /* --- Replies -------------------------------------------------------------------------
  */
 
+/* Quotas are told with every answer to work. */
+static struct str limits_of(struct sim_conn *c)
+{
+    struct sim_server *s = c->s;
+
+    if (!sim_quota_set(&s->quota) || !sim_route_works(c->rq.route))
+        return (struct str){NULL, 0};
+    buf_reset(&s->limits);
+    sim_quota_headers(&s->quota, loop_now(s->loop), clock_wall(), &s->limits);
+    return buf_peek(&s->limits);
+}
+
 static struct sim_reply reply_of(struct sim_conn *c, unsigned status)
 {
     struct sim_server *s = c->s;
 
     return (struct sim_reply){
+        .limits = limits_of(c),
         .status = status,
         .type = "application/json",
         .body = buf_peek(&s->body),
@@ -91,27 +106,69 @@ static void note_came(struct sim_conn *c)
     c->noted = true;
 }
 
+static struct sim_work work_of(const struct sim_conn *c)
+{
+    const struct sim_seq *q = &c->job.task.member.seq;
+    struct sim_work w = {.modelled = c->s->o->modelled && c->started};
+
+    if (!c->started)
+        return w;
+    if (!w.modelled) {
+        w.began = c->job.began - c->s->started;
+        return w;
+    }
+    w.began = q->began ? c->job.began - c->s->started : 0;
+    w.first = q->first ? c->job.first - c->s->started : 0;
+    w.prompt = q->prompt;
+    w.cached = q->cached;
+    w.computed = q->computed;
+    w.made = q->made;
+    w.preempted = q->preempted;
+    return w;
+}
+
 /* Before the bytes are sent: sending may close, and that must not count again. */
 static void note_went(struct sim_conn *c, unsigned status, bool aborted)
 {
+    struct sim_end end;
+
     if (c->s->o->log)
         log_request(c, status, aborted ? "aborted" : "answered");
     if (!c->noted)
         return;
     c->noted = false;
-    sim_oracle_went(c->s->oracle, c->ticket, c->rq.hash, c->hit, status, aborted,
-                    sim_server_time(c->s));
+    end = (struct sim_end){.hit = c->hit,
+                           .status = status,
+                           .aborted = aborted,
+                           .now = sim_server_time(c->s)};
+    if (!c->ghost) /* of a ghost it is told when it is over */
+        end.work = work_of(c);
+    sim_oracle_went(c->s->oracle, c->ticket, c->rq.hash, &end);
 }
 
 void sim_handle_gone(struct sim_conn *c, bool by_client)
 {
     if (!c->noted)
         return;
-    sim_engine_abort(&c->job);
+    c->ghost = by_client && c->s->o->ignore_disconnect && sim_engine_has(&c->job);
+    if (!c->ghost)
+        sim_engine_abort(&c->job);
     if (by_client)
         c->s->meter.aborted++;
     c->hit = (struct sim_hit){SIM_FAULT_NONE, 0};
     note_went(c, 0, by_client);
+}
+
+void sim_handle_lay(struct sim_conn *c)
+{
+    struct sim_work w;
+
+    sim_engine_abort(&c->job);
+    w = work_of(c);
+    sim_oracle_worked(c->s->oracle, c->ticket, &w);
+    c->ghost = false;
+    list_del(&c->link);
+    list_add_tail(&c->s->dead, &c->link);
 }
 
 static void refuse(struct sim_conn *c, unsigned status, const char *param,
@@ -143,6 +200,7 @@ static unsigned status_of(struct sim_hit hit)
     case SIM_FAULT_RETRY_MINUS:
     case SIM_FAULT_RETRY_PAST:
     case SIM_FAULT_RETRY_JUNK:
+    case SIM_FAULT_NO_QUOTA:
         return 429;
     default:
         return 200;
@@ -163,10 +221,13 @@ static void send_fault(struct sim_conn *c)
 
 static struct sim_hit pick_fault(const struct sim_conn *c)
 {
-    const struct sim_options *o = c->s->o;
-    const struct sim_window *w = sim_schedule_at(&o->schedule, sim_server_time(c->s));
+    const struct sim_server *s = c->s;
+    const struct sim_window *w =
+        sim_schedule_at(&s->o->schedule, SIM_ACT_FAULT, s->replica, sim_server_time(s));
 
-    return w ? w->hit : sim_mix_pick(&o->faults, c->rq.hash, c->attempt);
+    /* Another replica is a new draw, as another attempt is. */
+    return w ? w->hit
+             : sim_mix_pick(&s->o->faults, c->rq.hash + s->replica - 1, c->attempt);
 }
 
 /* Those that happen before any work. */
@@ -193,6 +254,8 @@ static void finish(struct sim_conn *c, usec_t now)
     int64_t created = s->o->created ? (int64_t)s->o->created : clock_wall_sec();
     struct sim_reply r;
 
+    if (s->o->modelled)
+        c->rq.cached = c->job.task.member.seq.cached;
     buf_reset(&s->body);
     sim_answer(&s->body, &c->rq, created);
     if (buf_failed(&s->body) != RC_OK) {
@@ -201,6 +264,8 @@ static void finish(struct sim_conn *c, usec_t now)
         return;
     }
     sim_meter_done(&s->meter, &c->rq, &c->job, now);
+    sim_quota_settle(&s->quota, c->held,
+                     c->rq.prompt_tokens + c->rq.output_tokens * c->rq.choices, now);
     note_went(c, status_of(c->hit), false);
     if (c->hit.kind != SIM_FAULT_NONE) {
         send_fault(c);
@@ -214,33 +279,115 @@ static void on_job_done(struct sim_job *job, usec_t now)
 {
     struct sim_conn *c = CONTAINER_OF(job, struct sim_conn, job);
 
+    if (c->ghost) {
+        sim_handle_lay(c);
+        return;
+    }
     finish(c, now);
     sim_conn_resume(c);
+}
+
+/* The prompt in blocks, for the model.  RC_NOMEM */
+static enum rc set_task(struct sim_conn *c)
+{
+    uint32_t n = sim_request_blocks(&c->rq);
+    uint64_t *bigger;
+
+    if (n > c->cap_ids) {
+        bigger = mem_resize(c->ids, n * sizeof *bigger);
+        if (!bigger)
+            return RC_NOMEM;
+        c->ids = bigger;
+        c->cap_ids = n;
+    }
+    if (n)
+        sim_request_ids(&c->rq, c->ids);
+    c->job.task.member.seq = (struct sim_seq){
+        .blocks = c->ids,
+        .n_blocks = n,
+        .prompt = (uint32_t)u64_min(c->rq.prompt_tokens, UINT32_MAX),
+        .out = (uint32_t)u64_max(
+            1, u64_min(c->rq.output_tokens * c->rq.choices, UINT32_MAX)),
+        .priority = c->rq.priority,
+    };
+    return RC_OK;
+}
+
+static enum rc start_job(struct sim_conn *c)
+{
+    struct sim_server *s = c->s;
+
+    c->job.done = on_job_done;
+    c->job.takes = sim_request_time(&c->rq, s->o);
+    c->job.tokens = c->rq.prompt_tokens + c->rq.output_tokens * c->rq.choices;
+    if (s->o->modelled && set_task(c) != RC_OK)
+        return RC_NOMEM;
+    return sim_engine_start(s->engine, &c->job);
 }
 
 static void start_work(struct sim_conn *c)
 {
     struct sim_server *s = c->s;
-    enum rc rc;
+    enum rc rc = start_job(c);
 
-    c->job.done = on_job_done;
-    c->job.takes = sim_request_time(&c->rq, s->o);
-    c->job.tokens = c->rq.prompt_tokens + c->rq.output_tokens * c->rq.choices;
-    rc = sim_engine_start(s->engine, &c->job);
-    if (rc == RC_OK) {
+    c->started = rc == RC_OK || rc == RC_AGAIN;
+    if (c->started && rc == RC_OK) {
         finish(c, loop_now(s->loop));
-    } else if (rc == RC_AGAIN) {
-        sim_conn_wait(c);
-    } else {
-        c->hit = (struct sim_hit){SIM_FAULT_NONE, 0};
-        refuse(c, (unsigned)s->o->overload_status, NULL, "too many requests are waiting");
+        return;
     }
+    if (c->started) {
+        sim_conn_wait(c);
+        return;
+    }
+    sim_quota_settle(&s->quota, c->held, 0, loop_now(s->loop));
+    c->hit = (struct sim_hit){SIM_FAULT_NONE, 0};
+    if (rc == RC_LIMIT)
+        refuse(c, (unsigned)s->o->overload_status, NULL, "too many requests are waiting");
+    else if (rc == RC_INVALID)
+        refuse(c, 400, NULL, "the prompt and its answer are longer than the KV memory");
+    else
+        refuse(c, 500, NULL, "out of memory");
+}
+
+/* --- Quotas --------------------------------------------------------------------------
+ */
+
+static void refuse_quota(struct sim_conn *c, const struct sim_quota_no *why)
+{
+    struct sim_server *s = c->s;
+    struct sim_reply r;
+
+    c->hit = (struct sim_hit){SIM_FAULT_NONE, 0};
+    note_went(c, 429, false);
+    s->over_quota++;
+    buf_reset(&s->body);
+    sim_quota_refusal(&s->quota, why, c->held, &s->body);
+    r = reply_of(c, 429);
+    if (r.retry_after < 0) /* to the millisecond, and never 0 */
+        r.retry_after = (why->after / USEC_PER_MS + 1) * USEC_PER_MS;
+    send_plain(c, &r);
+}
+
+/* false: it was refused. */
+static bool within_quota(struct sim_conn *c)
+{
+    struct sim_server *s = c->s;
+    struct sim_quota_no why;
+
+    if (!sim_quota_set(&s->quota))
+        return true;
+    c->held = sim_request_reserve(&c->rq);
+    if (sim_quota_take(&s->quota, c->held, loop_now(s->loop), &why) == RC_OK)
+        return true;
+    refuse_quota(c, &why);
+    return false;
 }
 
 static void work(struct sim_conn *c)
 {
     struct sim_refusal why;
 
+    c->started = false;
     note_came(c);
     c->hit = pick_fault(c);
     if (sim_fault_early(c->hit.kind) && c->hit.kind != SIM_FAULT_NONE) {
@@ -248,81 +395,35 @@ static void work(struct sim_conn *c)
     } else if (sim_request_read(&c->rq, c->s->o, &why) != RC_OK) {
         c->hit = (struct sim_hit){SIM_FAULT_NONE, 0};
         refuse(c, why.status, why.param, why.text);
-    } else {
+    } else if (sim_server_unloaded(c->s)) {
+        c->hit = (struct sim_hit){SIM_FAULT_NONE, 0};
+        refuse(c, 404, "model", "The model does not exist.");
+    } else if (within_quota(c)) {
         start_work(c);
     }
 }
 
-/* --- What is only read ---------------------------------------------------------------
+/* --- Requests that are no work --------------------------------------------------------
  */
-
-static void put_model_or_404(struct sim_conn *c, struct str path, struct sim_reply *r)
-{
-    static const struct str prefix = {"/v1/models/", 11};
-    struct str id = {path.p + prefix.n, path.n - prefix.n};
-
-    if (sim_answer_model(&c->s->body, c->s->o, id) == RC_OK)
-        return;
-    sim_answer_error(&c->s->body, 404, "model", "The model does not exist.");
-    r->status = 404;
-}
-
-static void put_models_or_404(struct sim_conn *c, struct sim_reply *r)
-{
-    if (!c->s->unlisted) {
-        sim_answer_models(&c->s->body, c->s->o);
-        return;
-    }
-    sim_answer_error(&c->s->body, 404, NULL, "Not Found");
-    r->status = 404;
-}
-
-static void set_models(struct sim_conn *c, struct sim_reply *r)
-{
-    if (sim_server_set_models(c->s, c->rq.body) == RC_OK) {
-        r->type = NULL;
-        return;
-    }
-    sim_answer_error(&c->s->body, 400, NULL,
-                     "the body must be a JSON array of models' names, or null");
-    r->status = 400;
-}
 
 static void send_told(struct sim_conn *c, struct str path)
 {
     struct sim_server *s = c->s;
     struct sim_reply r = reply_of(c, 200);
+    struct sim_wire wire;
+    bool slow;
 
     buf_reset(&s->body);
-    switch ((int)c->rq.route) { /* int: only those that are no work come here */
-    case SIM_MODELS:
-        put_models_or_404(c, &r);
-        break;
-    case SIM_SET_MODELS:
-        set_models(c, &r);
-        break;
-    case SIM_MODEL:
-        put_model_or_404(c, path, &r);
-        break;
-    case SIM_HEALTH:
-        r.type = NULL; /* vLLM: 200 and nothing */
-        break;
-    case SIM_METRICS:
-        r.type = "text/plain; version=0.0.4; charset=utf-8";
-        sim_meter_text(&s->meter, sim_engine_load(s->engine),
-                       s->o->n_models ? s->o->models[0] : "", &s->body);
-        break;
-    case SIM_ORACLE:
-        r.type = "application/jsonl";
-        sim_oracle_lines(s->oracle, &s->body);
-        break;
-    default: /* SIM_COUNTS */
-        sim_oracle_counts(s->oracle, &s->body);
-        break;
-    }
+    slow = sim_told(c, path, &r);
     r.body = buf_peek(&s->body);
     note_went(c, r.status, false);
-    send_plain(c, &r);
+    if (!slow) {
+        send_plain(c, &r);
+        return;
+    }
+    buf_reset(&s->out);
+    sim_wire_fault(&s->out, &s->spare, &r, SIM_FAULT_SLOW, 0, s->o, &wire);
+    sim_conn_send(c, &wire);
 }
 
 /* --- Requests ------------------------------------------------------------------------
@@ -386,9 +487,10 @@ void sim_handle(struct sim_conn *c, struct str body)
 
     set_id(c);
     c->hit = (struct sim_hit){SIM_FAULT_NONE, 0};
+    c->held = 0;
     sim_request_init(&c->rq, route, body, c->s->o->seed);
     if (is_poison(c, body))
-        sim_server_crash(c->s);
+        sim_server_crash(c->s, loop_now(c->s->loop) + c->s->o->poison_down);
     else if (!may_enter(c, path))
         refuse(c, 401, NULL, "Incorrect API key provided.");
     else if (route == SIM_NO_PATH)

@@ -11,5 +11,8 @@
 void sim_handle(struct sim_conn *c, struct str body);
 /* The request cannot be read: says so and closes. */
 void sim_handle_bad(struct sim_conn *c, int status, const char *why);
-/* The connection ends while its request has no answer. */
+/* The connection ends while its request has no answer.  Sets `ghost` when its work goes
+ * on. */
 void sim_handle_gone(struct sim_conn *c, bool by_client);
+/* The work of a ghost is over before its end. */
+void sim_handle_lay(struct sim_conn *c);

@@ -1,6 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * meter: the counters behind /metrics, under vLLM's names.  Threads: one.
+ * meter: the counters behind /metrics, and their text under the names of several servers:
+ *
+ *   vLLM       https://docs.vllm.ai/en/latest/usage/metrics.html
+ *   SGLang     https://docs.sglang.io/references/production_metrics.html
+ *   llama.cpp  tools/server/README.md, GET /metrics
+ *
+ * Threads: one.
  */
 #pragma once
 
@@ -18,10 +24,24 @@ struct sim_histogram {
 struct sim_meter {
     uint64_t prompt_tokens, generation_tokens;
     uint64_t stopped, capped, aborted;
-    struct sim_histogram latency, queue; /* whole requests; the wait for a slot */
+    /* Whole requests; the wait for a slot; until the first token, when that is known. */
+    struct sim_histogram latency, queue, first;
+};
+
+/* What there is to tell beside the counters. */
+struct sim_state {
+    struct sim_load load;
+    const char *model;
+    bool modelled;    /* load.model is true */
+    uint64_t slots;   /* that run at once; 0: no limit */
+    int64_t born_sec; /* when the process began, as it seems; since 1970 */
 };
 
 void sim_meter_done(struct sim_meter *m, const struct sim_request *rq,
                     const struct sim_job *job, usec_t now);
-void sim_meter_text(const struct sim_meter *m, struct sim_load load, const char *model,
-                    struct buf *dst);
+/* Failures stay in dst.  Of SIM_NO_METRICS: nothing. */
+void sim_meter_text(const struct sim_meter *m, const struct sim_state *s,
+                    enum sim_flavour flavour, struct buf *dst);
+/* What llama.cpp answers under /props, and SGLang under /get_server_info. */
+void sim_meter_props(const struct sim_state *s, struct buf *dst);
+void sim_meter_info(const struct sim_state *s, struct buf *dst);

@@ -406,6 +406,7 @@ static void take_chunk(struct sim_model *m, struct plan *p, struct sim_seq *q,
     p->prefill += chunk;
     p->pairs += (uint64_t)chunk * (2 * (uint64_t)q->_computed + chunk);
     m->stats.computed += chunk;
+    q->computed += chunk;
     publish(m, q, (uint64_t)q->_computed + chunk);
 }
 
@@ -619,7 +620,7 @@ enum rc sim_model_add(struct sim_model *m, struct sim_seq *q, usec_t now)
         return RC_LIMIT;
     q->came = now;
     q->began = q->first = q->ended = 0;
-    q->cached = q->made = q->preempted = 0;
+    q->cached = q->made = q->preempted = q->computed = 0;
     q->_no = m->arrivals++;
     q->_computed = q->_chunk = q->_published = 0;
     q->_leaf = SIM_KV_NONE;

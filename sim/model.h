@@ -57,7 +57,8 @@ struct sim_seq {
     /* set by the model, valid when it is over; usec on the model's clock, rounded up */
     usec_t came, began, first, ended; /* first: of the first token; 0: none yet */
     uint32_t cached, made,
-        preempted; /* prompt tokens found in the cache; tokens made; times */
+        preempted;     /* prompt tokens found in the cache; tokens made; times */
+    uint32_t computed; /* tokens of prefill, begun ones and repeated ones, too */
     /* private */
     struct list _link;
     uint64_t _no, _joined, _finish;

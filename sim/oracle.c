@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/oracle.h"
 #include "base/mem.h"
-#include "json/json.h"
 
 #define BODIES_MIN 4096u
 #define BODIES_MAX (4u << 20)
@@ -110,26 +109,56 @@ uint64_t sim_oracle_came(struct sim_oracle *o, const struct sim_record *r)
     return o->next++;
 }
 
-void sim_oracle_went(struct sim_oracle *o, uint64_t ticket, uint64_t hash,
-                     struct sim_hit hit, uint32_t status, bool aborted, usec_t now)
+static struct sim_record *record_of(struct sim_oracle *o, uint64_t ticket)
 {
-    o->status[status < COUNTOF(o->status) ? status : 0]++;
-    o->fault[hit.kind]++;
-    o->total.faults += hit.kind != SIM_FAULT_NONE;
-    o->total.aborted += aborted;
-    if (status == 200 && !aborted && sim_fault_good(hit.kind)) {
+    /* else it was overwritten long ago */
+    return o->next - ticket <= o->n_ring ? &o->ring[ticket % o->n_ring] : NULL;
+}
+
+static void add_work(struct sim_totals *t, const struct sim_work *w, bool wasted)
+{
+    t->prompt += w->prompt;
+    t->cached += w->cached;
+    t->computed += w->computed;
+    t->made += w->made;
+    t->preempted += w->preempted;
+    if (wasted)
+        t->wasted += (uint64_t)w->computed + w->made;
+}
+
+void sim_oracle_went(struct sim_oracle *o, uint64_t ticket, uint64_t hash,
+                     const struct sim_end *end)
+{
+    struct sim_record *r = record_of(o, ticket);
+    bool good = end->status == 200 && !end->aborted && sim_fault_good(end->hit.kind);
+
+    o->status[end->status < COUNTOF(o->status) ? end->status : 0]++;
+    o->fault[end->hit.kind]++;
+    o->total.faults += end->hit.kind != SIM_FAULT_NONE;
+    o->total.aborted += end->aborted;
+    if (end->work.modelled)
+        add_work(&o->total, &end->work, !good);
+    if (good) {
         o->total.good++;
         if (body_of(o, hash)->answered++)
             o->again++;
     }
-    if (o->next - ticket <= o->n_ring) { /* else overwritten long ago */
-        struct sim_record *r = &o->ring[ticket % o->n_ring];
-
-        r->status = status;
-        r->hit = hit;
-        r->aborted = aborted;
-        r->went = now;
+    if (r) {
+        r->status = end->status;
+        r->hit = end->hit;
+        r->aborted = end->aborted;
+        r->went = end->now;
+        r->work = end->work;
     }
+}
+
+void sim_oracle_worked(struct sim_oracle *o, uint64_t ticket, const struct sim_work *w)
+{
+    struct sim_record *r = record_of(o, ticket);
+
+    add_work(&o->total, w, true);
+    if (r)
+        r->work = *w;
 }
 
 void sim_oracle_refused(struct sim_oracle *o)
@@ -150,6 +179,27 @@ struct sim_totals sim_oracle_totals(const struct sim_oracle *o)
 /* --- Telling -------------------------------------------------------------------------
  */
 
+static void put_time(struct buf *dst, const char *key, usec_t t)
+{
+    (void)buf_z(dst, key);
+    if (t)
+        (void)buf_i64(dst, t);
+    else
+        (void)buf_z(dst, "null");
+}
+
+static void put_work(struct buf *dst, const struct sim_work *w)
+{
+    put_time(dst, ",\"began_us\":", w->began);
+    if (!w->modelled)
+        return;
+    put_time(dst, ",\"first_us\":", w->first);
+    (void)buf_fmt(dst,
+                  ",\"prompt\":%u,\"cached\":%u,\"computed\":%u,\"made\":%u,"
+                  "\"preempted\":%u",
+                  w->prompt, w->cached, w->computed, w->made, w->preempted);
+}
+
 static void put_record(struct buf *dst, const struct sim_record *r)
 {
     char fault[24];
@@ -159,15 +209,13 @@ static void put_record(struct buf *dst, const struct sim_record *r)
     (void)buf_fmt(dst,
                   ",\"path\":\"%s\",\"hash\":\"%016llx\",\"crc32\":\"%08x\","
                   "\"bytes\":%llu,\"attempt\":%u,\"status\":%u,\"fault\":\"%s\","
-                  "\"aborted\":%s,\"came_us\":%lld,\"went_us\":",
+                  "\"aborted\":%s,\"came_us\":%lld",
                   r->path, (unsigned long long)r->hash, r->crc,
                   (unsigned long long)r->bytes, r->attempt, r->status,
                   sim_hit_text(r->hit, fault), r->aborted ? "true" : "false",
                   (long long)r->came);
-    if (r->went)
-        (void)buf_i64(dst, r->went);
-    else
-        (void)buf_z(dst, "null");
+    put_work(dst, &r->work);
+    put_time(dst, ",\"went_us\":", r->went);
     (void)buf_z(dst, "}\n");
 }
 
@@ -202,7 +250,20 @@ static void put_faults(struct json_writer *w, const struct sim_oracle *o)
     jw_close(w, '}');
 }
 
-void sim_oracle_counts(const struct sim_oracle *o, struct buf *dst)
+static void put_tokens(struct json_writer *w, const struct sim_totals *t)
+{
+    jw_open(w, "tokens", '{');
+    jw_i64(w, "prompt", (int64_t)t->prompt);
+    jw_i64(w, "cached", (int64_t)t->cached);
+    jw_i64(w, "computed", (int64_t)t->computed);
+    jw_i64(w, "made", (int64_t)t->made);
+    jw_i64(w, "wasted", (int64_t)t->wasted);
+    jw_close(w, '}');
+    jw_i64(w, "preempted", (int64_t)t->preempted);
+}
+
+void sim_oracle_counts(const struct sim_oracle *o, struct buf *dst,
+                       void (*more)(void *ctx, struct json_writer *w), void *ctx)
 {
     struct json_writer w;
 
@@ -218,6 +279,10 @@ void sim_oracle_counts(const struct sim_oracle *o, struct buf *dst)
     jw_i64(&w, "crashes", (int64_t)o->crashes);
     put_statuses(&w, o);
     put_faults(&w, o);
+    if (o->total.prompt)
+        put_tokens(&w, &o->total);
+    if (more)
+        more(ctx, &w);
     jw_close(&w, '}');
     (void)buf_char(dst, '\n');
 }

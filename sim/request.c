@@ -27,6 +27,11 @@ enum {
     WANT_RESPONSE_FORMAT,
     WANT_IMAGE,
     WANT_IMAGES,
+    WANT_TOOLS,
+    WANT_INSTRUCTIONS,
+    WANT_PRIORITY,
+    WANT_METADATA,
+    WANT_SIM_OUT,
     WANT_COUNT
 };
 
@@ -45,6 +50,11 @@ static const struct json_want wants[WANT_COUNT] = {
     [WANT_RESPONSE_FORMAT] = {"response_format", -1},
     [WANT_IMAGE] = {"image", -1},
     [WANT_IMAGES] = {"images", -1},
+    [WANT_TOOLS] = {"tools", -1},
+    [WANT_INSTRUCTIONS] = {"instructions", -1},
+    [WANT_PRIORITY] = {"priority", -1},
+    [WANT_METADATA] = {"metadata", -1},
+    [WANT_SIM_OUT] = {"sim_out", WANT_METADATA},
 };
 
 static const struct {
@@ -183,6 +193,23 @@ static enum rc read_choices(struct sim_request *rq, const struct json_val *vals,
     return RC_OK;
 }
 
+/* What a chat template makes a prompt of, in its order, as the bytes that were sent. */
+static void read_prompt(struct sim_request *rq, const struct json_val *vals)
+{
+    uint64_t bytes = 0;
+
+    if (works[rq->route].generates) {
+        if (vals[WANT_TOOLS].type == JSON_ARRAY)
+            rq->parts[0] = vals[WANT_TOOLS].raw;
+        if (vals[WANT_INSTRUCTIONS].type == JSON_STRING)
+            rq->parts[1] = vals[WANT_INSTRUCTIONS].raw;
+    }
+    rq->parts[2] = rq->input.raw;
+    for (size_t i = 0; i < COUNTOF(rq->parts); i++)
+        bytes += rq->parts[i].n;
+    rq->prompt_tokens = u64_max(1, bytes / 4);
+}
+
 static enum rc read_work(struct sim_request *rq, const struct json_val *vals,
                          struct sim_refusal *why)
 {
@@ -200,25 +227,66 @@ static enum rc read_work(struct sim_request *rq, const struct json_val *vals,
         vals[WANT_IMAGES].type == JSON_NONE)
         return refuse(why, 400, "images", "images is missing");
     rq->input = *v;
-    rq->prompt_tokens = u64_max(1, v->raw.n / 4);
+    read_prompt(rq, vals);
     return read_choices(rq, vals, why);
+}
+
+/* metadata.sim_out, a number or (as metadata is) a text of digits; 0: none. */
+static enum rc read_sim_out(const struct json_val *v, uint64_t *ret,
+                            struct sim_refusal *why)
+{
+    uint64_t n = 0;
+
+    *ret = 0;
+    if (v->type == JSON_NONE || v->type == JSON_NULL)
+        return RC_OK;
+    if (v->type == JSON_NUMBER)
+        IGNORE(json_u64(v, &n)); /* then n is 0 */
+    else if (v->type == JSON_STRING)
+        IGNORE(str_u64((struct str){v->raw.p + 1, v->raw.n - 2}, &n)); /* likewise */
+    if (n == 0 || n > SIM_TOKENS_MAX)
+        return refuse(why, 400, "metadata",
+                      "metadata.sim_out must be a whole number from 1 to %d",
+                      SIM_TOKENS_MAX);
+    *ret = n;
+    return RC_OK;
 }
 
 static enum rc read_output(struct sim_request *rq, const struct json_val *vals,
                            const struct sim_options *o, struct sim_refusal *why)
 {
-    uint64_t limit = 0;
+    uint64_t told;
 
     rq->output_tokens = works[rq->route].makes;
     if (!works[rq->route].generates)
         return RC_OK;
-    if (read_number(vals, works[rq->route].other_limit, UINT32_MAX, &limit, why) ||
-        read_number(vals, works[rq->route].limit, UINT32_MAX, &limit, why))
+    if (read_number(vals, works[rq->route].other_limit, UINT32_MAX, &rq->limit, why) ||
+        read_number(vals, works[rq->route].limit, UINT32_MAX, &rq->limit, why) ||
+        read_sim_out(&vals[WANT_SIM_OUT], &told, why) != RC_OK)
         return RC_INVALID;
-    rq->output_tokens = sim_range_pick(o->tokens, sim_mix64(rq->hash ^ SALT_TOKENS));
-    rq->capped = limit && limit < rq->output_tokens;
+    rq->output_tokens =
+        told ? told : sim_lengths_pick(&o->tokens, sim_mix64(rq->hash ^ SALT_TOKENS));
+    rq->capped = rq->limit && rq->limit < rq->output_tokens;
     if (rq->capped)
-        rq->output_tokens = limit;
+        rq->output_tokens = rq->limit;
+    return RC_OK;
+}
+
+/* As vLLM has it: any whole number, the lower goes first. */
+static enum rc read_priority(struct sim_request *rq, const struct json_val *v,
+                             struct sim_refusal *why)
+{
+    struct json_val digits = *v;
+    bool minus = v->type == JSON_NUMBER && v->raw.p[0] == '-';
+    uint64_t n;
+
+    if (v->type == JSON_NONE || v->type == JSON_NULL)
+        return RC_OK;
+    digits.raw.p += minus;
+    digits.raw.n -= minus;
+    if (v->type != JSON_NUMBER || json_u64(&digits, &n) != RC_OK || n > INT32_MAX)
+        return refuse(why, 400, "priority", "priority must be a whole number");
+    rq->priority = minus ? -(int)n : (int)n;
     return RC_OK;
 }
 
@@ -243,19 +311,57 @@ enum rc sim_request_read(struct sim_request *rq, const struct sim_options *o,
                  json_str_is(vals[WANT_RESPONSE_FORMAT].raw, STR("url"));
     if (read_model(rq, &vals[WANT_MODEL], o, why) != RC_OK ||
         read_work(rq, vals, why) != RC_OK ||
-        read_number(vals, WANT_DIMS, 65536, &rq->dims, why) != RC_OK)
+        read_number(vals, WANT_DIMS, 65536, &rq->dims, why) != RC_OK ||
+        read_priority(rq, &vals[WANT_PRIORITY], why) != RC_OK)
         return RC_INVALID;
     return read_output(rq, vals, o, why);
 }
 
+static void move(struct str *s, const char *from, const char *to)
+{
+    if (s->p)
+        s->p = to + (s->p - from);
+}
+
 void sim_request_move(struct sim_request *rq, const char *from, const char *to)
 {
-    if (rq->body.p)
-        rq->body.p = to + (rq->body.p - from);
-    if (rq->model.p)
-        rq->model.p = to + (rq->model.p - from);
-    if (rq->input.raw.p)
-        rq->input.raw.p = to + (rq->input.raw.p - from);
+    move(&rq->body, from, to);
+    move(&rq->model, from, to);
+    move(&rq->input.raw, from, to);
+    for (size_t i = 0; i < COUNTOF(rq->parts); i++)
+        move(&rq->parts[i], from, to);
+}
+
+#define BLOCK_BYTES (SIM_BLOCK * 4)
+
+void sim_request_ids(const struct sim_request *rq, uint64_t *ids)
+{
+    uint64_t id = XXH3_64bits(rq->model.p, rq->model.n);
+    uint32_t n = sim_request_blocks(rq), done = 0;
+    char block[BLOCK_BYTES];
+    size_t have = 0;
+
+    for (size_t i = 0; i < COUNTOF(rq->parts); i++) {
+        struct str rest = rq->parts[i];
+
+        while (rest.n && done < n) {
+            size_t take = u64_min(rest.n, BLOCK_BYTES - have);
+
+            memcpy(block + have, rest.p, take);
+            have += take;
+            rest.p += take, rest.n -= take;
+            if (have < BLOCK_BYTES)
+                break;
+            id = ids[done++] = XXH3_64bits_withSeed(block, BLOCK_BYTES, id);
+            have = 0;
+        }
+    }
+    CHECK(done == n);
+}
+
+uint64_t sim_request_reserve(const struct sim_request *rq)
+{
+    return rq->prompt_tokens + rq->limit * rq->choices;
 }
 
 usec_t sim_request_time(const struct sim_request *rq, const struct sim_options *o)

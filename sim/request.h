@@ -27,7 +27,9 @@
     X(METRICS, "GET", "/metrics")                                                        \
     X(ORACLE, "GET", "/oracle")                                                          \
     X(COUNTS, "GET", "/oracle/counts")                                                   \
-    X(SET_MODELS, "PUT", "/sim/models")
+    X(SET_MODELS, "PUT", "/sim/models")                                                  \
+    X(PROPS, "GET", "/props")                                                            \
+    X(SERVER_INFO, "GET", "/get_server_info")
 
 enum sim_route {
 #define X(name, method, path) SIM_##name,
@@ -49,10 +51,14 @@ struct sim_request {
     /* from here on after sim_request_read */
     struct str model;      /* a JSON string with its quotes */
     struct json_val input; /* messages, prompt or input */
+    struct str parts[3];   /* of the prompt: tools, instructions, input; .n 0: none */
     bool list;             /* input holds several prompts */
     uint32_t choices;      /* answers of the list: choices, vectors, verdicts, images */
     uint64_t prompt_tokens, output_tokens; /* output: of one choice */
     bool capped;                           /* the request's limit cut the output */
+    uint64_t limit;  /* output that it allows, of one choice; 0: it does not say */
+    uint64_t cached; /* prompt tokens; set by who knows, for the answer */
+    int priority;
     bool base64;
     bool by_url; /* images: where they are instead of what they are */
     uint64_t dims;
@@ -80,5 +86,14 @@ NODISCARD enum rc sim_request_read(struct sim_request *rq, const struct sim_opti
 /* The bytes that the spans are in were copied from `from` to `to`. */
 void sim_request_move(struct sim_request *rq, const char *from, const char *to);
 
-/* How long the work takes. */
+/* Full blocks of SIM_BLOCK tokens of the prompt. */
+static inline uint32_t sim_request_blocks(const struct sim_request *rq)
+{
+    return (uint32_t)(rq->prompt_tokens / SIM_BLOCK);
+}
+/* Their ids: each a hash of its 64 bytes and of all before it, from the model's name on. */
+void sim_request_ids(const struct sim_request *rq, uint64_t *ids);
+/* What a provider holds against a quota: the prompt and the most output. */
+uint64_t sim_request_reserve(const struct sim_request *rq);
+/* Without a model: how long the work takes. */
 usec_t sim_request_time(const struct sim_request *rq, const struct sim_options *o);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "json/json.h"
 #include "sim/conn.h"
+#include "sim/handle.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -53,6 +54,7 @@ static enum rc bind_and_listen(struct sim_server *s)
 
 static enum rc open_listener(struct sim_server *s, struct err *e)
 {
+    char at[160];
     enum rc rc;
     int errnum;
 
@@ -62,7 +64,25 @@ static enum rc open_listener(struct sim_server *s, struct err *e)
         return RC_OK;
     errnum = errno;
     close_listener(s);
-    return err_sys(e, rc, errnum, "cannot listen on %s", s->o->listen);
+    sim_server_address(s, at, sizeof at);
+    return err_sys(e, rc, errnum, "cannot listen on %s", at);
+}
+
+/* Each replica has the port behind that of the one before; 0 stays 0. */
+static enum rc next_port(struct sim_server *s, struct err *e)
+{
+    in_port_t *port = s->addr.ss_family == AF_INET6
+                          ? &((struct sockaddr_in6 *)&s->addr)->sin6_port
+                          : &((struct sockaddr_in *)&s->addr)->sin_port;
+    unsigned n = ntohs(*port);
+
+    if (n == 0)
+        return RC_OK;
+    if (n + s->replica - 1 > UINT16_MAX)
+        return err_set(e, RC_INVALID, "--listen: there is no port for replica %u of %u",
+                       s->replica, (unsigned)s->o->replicas);
+    *port = htons((uint16_t)(n + s->replica - 1));
+    return RC_OK;
 }
 
 /* "HOST:PORT", "[IPv6]:PORT" */
@@ -89,7 +109,7 @@ static enum rc find_address(struct sim_server *s, struct err *e)
     memcpy(&s->addr, found->ai_addr, found->ai_addrlen);
     s->addr_len = found->ai_addrlen;
     freeaddrinfo(found);
-    return RC_OK;
+    return next_port(s, e);
 }
 
 void sim_server_address(const struct sim_server *s, char *dst, size_t cap)
@@ -167,43 +187,95 @@ static void on_back(void *ctx, usec_t now)
                    now < s->down_until ? s->down_until : now + AGAIN_TIME, on_back, s);
 }
 
+static void lay_ghosts(struct sim_server *s)
+{
+    list_each_safe (it, &s->ghosts)
+        sim_handle_lay(list_entry(it, struct sim_conn, link));
+}
+
+static double how_slow(const struct sim_server *s)
+{
+    return sim_schedule_value(&s->o->schedule, SIM_ACT_SLOWER, s->replica,
+                              sim_server_time(s));
+}
+
 static void go_down(struct sim_server *s, usec_t until)
 {
     close_listener(s);
     list_each_safe (it, &s->conns)
         sim_conn_close(list_entry(it, struct sim_conn, link), true);
+    lay_ghosts(s);
     if (until > s->down_until)
         s->down_until = until;
     loop_timer_set(s->loop, &s->back, s->down_until, on_back, s);
 }
 
-void sim_server_crash(struct sim_server *s)
+static double share_of_memory(const struct sim_server *s)
 {
-    log_info("sim.crash", "back_in_ms=%lld", (long long)(s->o->poison_down / 1000));
-    sim_oracle_crashed(s->oracle);
-    s->meter = (struct sim_meter){.stopped = 0}; /* a new process counts from 0 */
-    go_down(s, loop_now(s->loop) + s->o->poison_down);
+    return sim_schedule_value(&s->o->schedule, SIM_ACT_SHRINK, s->replica,
+                              sim_server_time(s));
 }
 
-static void on_window(void *ctx, usec_t now)
+void sim_server_crash(struct sim_server *s, usec_t back)
 {
-    struct sim_server *s = ctx;
+    struct sim_machine *m = sim_engine_machine(s->engine);
 
-    for (unsigned i = 0; i < s->o->schedule.n; i++) {
-        const struct sim_window *w = &s->o->schedule.row[i];
-        usec_t t = now - s->started;
+    log_info("sim.crash", "replica=%u back_in_ms=%lld", s->replica,
+             (long long)((back - loop_now(s->loop)) / 1000));
+    sim_oracle_crashed(s->oracle);
+    s->meter = (struct sim_meter){.stopped = 0}; /* a new process counts from 0 */
+    s->born_sec = clock_wall_sec();
+    go_down(s, back);
+    if (!m)
+        return;
+    sim_machine_crash(m, s->down_until, share_of_memory(s));
+    sim_machine_slower(m, how_slow(s));
+}
 
-        if (w->down && t >= w->from && t < w->to)
+static void on_alarm(void *ctx, usec_t now)
+{
+    struct sim_alarm *a = ctx;
+    struct sim_server *s = a->s;
+    const struct sim_window *w = a->w;
+    bool began = a->began;
+
+    a->began = true;
+    if (!began)
+        loop_timer_set(s->loop, &a->timer, s->started + w->to, on_alarm, a);
+    switch ((int)w->act) { /* int: the others are looked at when a request comes */
+    case SIM_ACT_DOWN:
+        if (!began)
             go_down(s, s->started + w->to);
+        break;
+    case SIM_ACT_CRASH:
+        if (!began)
+            sim_server_crash(s, s->started + w->to);
+        break;
+    case SIM_ACT_SHRINK: /* a server with other memory is another process */
+        sim_server_crash(s, now);
+        break;
+    default: /* SIM_ACT_SLOWER */
+        sim_engine_slower(s->engine, how_slow(s));
+        break;
     }
 }
 
-static void set_windows(struct sim_server *s)
+static bool has_alarm(enum sim_act act)
 {
-    for (unsigned i = 0; i < s->o->schedule.n; i++)
-        if (s->o->schedule.row[i].down)
-            loop_timer_set(s->loop, &s->windows[i],
-                           s->started + s->o->schedule.row[i].from, on_window, s);
+    return act == SIM_ACT_DOWN || act == SIM_ACT_CRASH || act == SIM_ACT_SHRINK ||
+           act == SIM_ACT_SLOWER;
+}
+
+static void set_alarms(struct sim_server *s)
+{
+    for (unsigned i = 0; i < s->o->schedule.n; i++) {
+        const struct sim_window *w = &s->o->schedule.row[i];
+        struct sim_alarm *a = &s->alarms[i];
+
+        *a = (struct sim_alarm){.s = s, .w = w};
+        if (has_alarm(w->act) && (w->replica == 0 || w->replica == s->replica))
+            loop_timer_set(s->loop, &a->timer, s->started + w->from, on_alarm, a);
+    }
 }
 
 /* --- Life ----------------------------------------------------------------------------
@@ -217,13 +289,28 @@ static void free_dead(struct sim_server *s)
         sim_conn_free(list_entry(it, struct sim_conn, link));
 }
 
-static void on_tick(void *ctx, usec_t now)
+void sim_server_tick(struct sim_server *s)
 {
-    (void)now;
-    free_dead(ctx);
+    free_dead(s);
 }
 
-enum rc sim_server_new(const struct sim_options *o, struct loop *l,
+static struct sim_engine *new_engine(const struct sim_server *s)
+{
+    const struct sim_options *o = s->o;
+    struct sim_machine_opts machine = {
+        .model = o->machine,
+        .speed = o->speed,
+        .crowd = o->crowd,
+        .seed = o->seed + s->replica,
+    };
+    struct sim_engine_opts eo = {.concurrency = o->concurrency,
+                                 .max_queued = o->max_queued,
+                                 .machine = o->modelled ? &machine : NULL};
+
+    return sim_engine_new(s->loop, &eo);
+}
+
+enum rc sim_server_new(const struct sim_options *o, unsigned replica, struct loop *l,
                        struct sim_server **ret, struct err *e)
 {
     struct sim_server *s = mem_new(struct sim_server);
@@ -231,18 +318,24 @@ enum rc sim_server_new(const struct sim_options *o, struct loop *l,
 
     s->mine = *o;
     s->o = &s->mine;
+    s->replica = replica;
     s->loop = l;
     s->fd = -1;
-    s->engine = sim_engine_new(l, o->concurrency, o->max_queued);
+    s->engine = new_engine(s);
+    sim_quota_init(&s->quota, o, loop_now(l));
     s->oracle = sim_oracle_new(o->oracle);
     list_init(&s->conns);
     list_init(&s->dead);
+    list_init(&s->ghosts);
     buf_init(&s->body, ANSWER_MAX);
     buf_init(&s->spare, ANSWER_MAX);
     buf_init(&s->out, ANSWER_MAX);
+    buf_init(&s->limits, 4096);
+    buf_init(&s->stale, ANSWER_MAX);
     memset(s->filling, 'x', sizeof s->filling);
     random_bytes(&s->id_state, sizeof s->id_state);
-    s->started = clock_mono();
+    s->started = loop_now(l);
+    s->born_sec = clock_wall_sec();
     rc = find_address(s, e);
     if (rc == RC_OK)
         rc = open_listener(s, e);
@@ -250,8 +343,7 @@ enum rc sim_server_new(const struct sim_options *o, struct loop *l,
         IGNORE(sim_server_free(s)); /* always NULL */
         return rc;
     }
-    loop_on_tick(l, on_tick, s);
-    set_windows(s);
+    set_alarms(s);
     *ret = s;
     return RC_OK;
 }
@@ -262,16 +354,19 @@ struct sim_server *sim_server_free(struct sim_server *s)
         return NULL;
     close_listener(s);
     loop_timer_clear(s->loop, &s->back);
-    for (unsigned i = 0; i < COUNTOF(s->windows); i++)
-        loop_timer_clear(s->loop, &s->windows[i]);
+    for (unsigned i = 0; i < COUNTOF(s->alarms); i++)
+        loop_timer_clear(s->loop, &s->alarms[i].timer);
     list_each_safe (it, &s->conns)
         sim_conn_close(list_entry(it, struct sim_conn, link), false);
+    lay_ghosts(s);
     free_dead(s);
     IGNORE(sim_engine_free(s->engine)); /* always NULL, as is the next */
     IGNORE(sim_oracle_free(s->oracle));
     buf_done(&s->body);
     buf_done(&s->spare);
     buf_done(&s->out);
+    buf_done(&s->limits);
+    buf_done(&s->stale);
     mem_free(s->names);
     mem_free(s);
     return NULL;
@@ -295,7 +390,7 @@ static enum rc read_names(struct str json, struct buf *names, unsigned *ret_n)
         size_t from = names->n;
 
         if (v.type != JSON_STRING || json_unescape(v.raw, names) != RC_OK ||
-            !sim_model_name((struct str){names->p + from, names->n - from}) ||
+            !sim_name_fits((struct str){names->p + from, names->n - from}) ||
             buf_char(names, '\0') != RC_OK)
             return RC_INVALID;
     }
@@ -313,7 +408,7 @@ enum rc sim_server_set_models(struct sim_server *s, struct str json)
         s->unlisted = true;
         return RC_OK;
     }
-    buf_init(&names, SIM_MODELS_MAX * (SIM_MODEL_MAX + 1));
+    buf_init(&names, SIM_MODELS_MAX * (SIM_NAME_MAX + 1));
     if (read_names(json, &names, &n) != RC_OK) {
         buf_done(&names);
         return RC_INVALID;
@@ -326,6 +421,65 @@ enum rc sim_server_set_models(struct sim_server *s, struct str json)
     s->mine.n_models = n;
     s->unlisted = false;
     return RC_OK;
+}
+
+bool sim_server_unloaded(const struct sim_server *s)
+{
+    return sim_schedule_at(&s->o->schedule, SIM_ACT_UNLOAD, s->replica,
+                           sim_server_time(s)) != NULL;
+}
+
+/* --- Metrics -------------------------------------------------------------------------
+ */
+
+enum sim_blur sim_server_blur(const struct sim_server *s)
+{
+    const struct sim_window *w =
+        sim_schedule_at(&s->o->schedule, SIM_ACT_METRICS, s->replica, sim_server_time(s));
+
+    return w ? w->blur : s->o->blur;
+}
+
+struct sim_state sim_server_state(struct sim_server *s)
+{
+    const struct sim_options *o = s->o;
+
+    return (struct sim_state){
+        .load = sim_engine_load(s->engine),
+        .model = o->n_models ? o->models[0] : "",
+        .modelled = o->modelled,
+        .slots = o->modelled ? o->machine.max_seqs : o->concurrency,
+        .born_sec = s->born_sec,
+    };
+}
+
+static void put_garbage(struct sim_server *s, struct buf *dst)
+{
+    for (int i = 0; i < 64; i++) {
+        uint64_t bits = sim_mix64(s->id_state++);
+
+        (void)buf_add(dst, &bits, sizeof bits);
+    }
+}
+
+void sim_server_metrics(struct sim_server *s, enum sim_blur blur, struct buf *dst)
+{
+    struct sim_state state;
+
+    if (blur == SIM_BLUR_GARBAGE) {
+        put_garbage(s, dst);
+        return;
+    }
+    if (blur != SIM_BLUR_STALE)
+        buf_reset(&s->stale);
+    if (blur == SIM_BLUR_STALE && s->stale.n) {
+        (void)buf_str(dst, buf_peek(&s->stale));
+        return;
+    }
+    state = sim_server_state(s);
+    sim_meter_text(&s->meter, &state, s->o->metrics, dst);
+    if (blur == SIM_BLUR_STALE)
+        (void)buf_str(&s->stale, buf_peek(dst)); /* else the next one is as good */
 }
 
 const char *sim_server_date(struct sim_server *s)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sim/sim.h"
+#include "base/mem.h"
 #include "sim/server.h"
 
 #include <errno.h>
@@ -29,47 +30,94 @@ static void raise_files(void)
     }
 }
 
-static void say_ready(const struct sim_server *s)
-{
-    char at[160];
+/* All replicas are served by one loop. */
+struct fleet {
+    struct loop *loop;
+    struct sim_server *server[SIM_REPLICAS_MAX];
+    unsigned n;
+};
 
-    sim_server_address(s, at, sizeof at);
-    printf("batchd sim listening on http://%s/v1\n", at);
+static void on_tick(void *ctx, usec_t now)
+{
+    struct fleet *f = ctx;
+
+    (void)now;
+    for (unsigned i = 0; i < f->n; i++)
+        sim_server_tick(f->server[i]);
+}
+
+static void say_ready(const struct fleet *f)
+{
+    for (unsigned i = 0; i < f->n; i++) {
+        char at[160];
+
+        sim_server_address(f->server[i], at, sizeof at);
+        printf("batchd sim listening on http://%s/v1\n", at);
+    }
     fflush(stdout);
 }
 
-static void say_summary(const struct sim_server *s)
+static void say_crowd(const struct sim_crowd_counts *n)
 {
-    struct sim_totals t = sim_oracle_totals(s->oracle);
-
     fprintf(stderr,
-            "batchd sim: %llu requests on %llu connections: %llu good answers, %llu "
-            "faults, %llu given up by the client\n",
-            (unsigned long long)t.requests, (unsigned long long)s->accepted,
-            (unsigned long long)t.good, (unsigned long long)t.faults,
-            (unsigned long long)t.aborted);
+            "batchd sim: %llu interactive turns, %llu answered, time to first token p50 "
+            "%.3f s, p99 %.3f s\n",
+            (unsigned long long)n->turns, (unsigned long long)n->answered,
+            (double)sim_crowd_wait(n, 0.5) / (double)USEC_PER_SEC,
+            (double)sim_crowd_wait(n, 0.99) / (double)USEC_PER_SEC);
+}
+
+static void say_summary(const struct fleet *f)
+{
+    for (unsigned i = 0; i < f->n; i++) {
+        const struct sim_server *s = f->server[i];
+        const struct sim_machine *m = sim_engine_machine(s->engine);
+        struct sim_totals t = sim_oracle_totals(s->oracle);
+
+        fprintf(stderr,
+                "batchd sim: %llu requests on %llu connections: %llu good answers, %llu "
+                "faults, %llu given up by the client\n",
+                (unsigned long long)t.requests, (unsigned long long)s->accepted,
+                (unsigned long long)t.good, (unsigned long long)t.faults,
+                (unsigned long long)t.aborted);
+        if (m && sim_machine_crowd(m))
+            say_crowd(sim_machine_crowd(m));
+    }
+}
+
+static enum rc open_all(struct fleet *f, const struct sim_options *o, struct err *e)
+{
+    enum rc rc = RC_OK;
+
+    loop_on_tick(f->loop, on_tick, f);
+    while (rc == RC_OK && f->n < o->replicas) {
+        rc = sim_server_new(o, f->n + 1, f->loop, &f->server[f->n], e);
+        f->n += rc == RC_OK;
+    }
+    return rc;
 }
 
 static enum rc serve(const struct sim_options *o, int sigfd, struct err *e)
 {
-    struct loop *l = NULL;
+    struct fleet *f = mem_new(struct fleet);
     struct loop_watch *w = NULL;
-    struct sim_server *s = NULL;
-    enum rc rc = loop_new(&l, e);
+    enum rc rc = loop_new(&f->loop, e);
 
     if (rc == RC_OK)
-        rc = loop_watch(l, sigfd, LOOP_IN, on_signal, l, &w, e);
+        rc = loop_watch(f->loop, sigfd, LOOP_IN, on_signal, f->loop, &w, e);
     if (rc == RC_OK)
-        rc = sim_server_new(o, l, &s, e);
+        rc = open_all(f, o, e);
     if (rc == RC_OK) {
-        say_ready(s);
-        loop_run(l);
-        say_summary(s);
+        say_ready(f);
+        loop_run(f->loop);
+        say_summary(f);
     }
-    IGNORE(sim_server_free(s)); /* always NULL, as is the next */
+    for (unsigned i = 0; i < f->n; i++)
+        IGNORE(sim_server_free(f->server[i])); /* always NULL, as is the next */
     if (w)
-        loop_unwatch(l, w);
-    IGNORE(loop_free(l));
+        loop_unwatch(f->loop, w);
+    IGNORE(loop_free(f->loop));
+    mem_free(f);
     return rc;
 }
 

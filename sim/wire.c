@@ -129,6 +129,7 @@ static void put_fields(struct buf *out, const struct sim_reply *r, const struct 
         put_field(out, "content-type", r->type);
     if (r->extra)
         (void)buf_z(out, r->extra);
+    (void)buf_str(out, r->limits);
     if (r->retry_after >= 0)
         put_retry_after(out, r->retry_after);
     if (f->gzip)
@@ -288,6 +289,14 @@ static void body_later(struct buf *b, struct str body)
            "\"param\":null,\"code\":429}}");
 }
 
+static void body_no_quota(struct buf *b, struct str body)
+{
+    (void)body;
+    LIT(b, "{\"error\":{\"message\":\"You exceeded your current quota, please check your "
+           "plan and billing details.\",\"type\":\"insufficient_quota\",\"param\":null,"
+           "\"code\":\"insufficient_quota\"}}");
+}
+
 static void put_le(struct buf *b, uint64_t v, unsigned bytes)
 {
     for (unsigned i = 0; i < bytes; i++)
@@ -331,6 +340,7 @@ static body_fn *const bodies[SIM_FAULT_COUNT] = {
     [SIM_FAULT_RETRY_MINUS] = body_later,
     [SIM_FAULT_RETRY_PAST] = body_later,
     [SIM_FAULT_RETRY_JUNK] = body_later,
+    [SIM_FAULT_NO_QUOTA] = body_no_quota,
 };
 
 /* Of the faults that are in what the head says. */
@@ -345,6 +355,7 @@ static const struct {
     [SIM_FAULT_RETRY_PAST] = {429, NULL,
                               "retry-after: Wed, 21 Oct 2015 07:28:00 GMT\r\n"},
     [SIM_FAULT_RETRY_JUNK] = {429, NULL, "retry-after: soon\r\n"},
+    [SIM_FAULT_NO_QUOTA] = {429, NULL, NULL},
 };
 
 /* --- Faults --------------------------------------------------------------------------

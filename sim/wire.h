@@ -14,6 +14,7 @@ struct sim_reply {
     struct str body;
     const char *id, *date;
     const char *extra;  /* more header lines, each with its CRLF; NULL: none */
+    struct str limits;  /* likewise: the quotas */
     usec_t retry_after; /* -1: none */
     unsigned minor;     /* of the request's version */
     bool keep_alive;

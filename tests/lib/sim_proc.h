@@ -48,11 +48,22 @@ static inline size_t sp_read_line(int fd, char *dst, size_t cap)
     return n;
 }
 
+/* The port in the next line of those that say where it listens; 0: it is not one. */
+static inline unsigned sp_port(int out)
+{
+    char line[256];
+    unsigned port;
+
+    sp_read_line(out, line, sizeof line);
+    return sscanf(line, "batchd sim listening on http://127.0.0.1:%u/v1", &port) == 1
+               ? port
+               : 0;
+}
+
 /* argv: the flags, NULL at the end */
 static inline struct sp sp_up(const char *const *flags)
 {
     char *argv[64] = {(char[]){"sim"}};
-    char line[256];
     struct sp s;
     int out[2], err[2], argc = 1;
 
@@ -74,9 +85,7 @@ static inline struct sp sp_up(const char *const *flags)
         mem_free(argv[i]);
     close(out[1]), close(err[1]);
     s.out = out[0], s.err = err[0];
-    sp_read_line(s.out, line, sizeof line);
-    if (sscanf(line, "batchd sim listening on http://127.0.0.1:%u/v1", &s.port) != 1)
-        s.port = 0;
+    s.port = sp_port(s.out);
     return s;
 }
 

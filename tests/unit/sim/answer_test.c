@@ -432,7 +432,7 @@ TEST(answers_of_every_size_are_json)
         struct sim_request rq;
         char body[128];
 
-        o.tokens = (struct sim_range){1 + i * i / 4, 1 + i * i / 4};
+        o.tokens = (struct sim_lengths){.range = {1 + i * i / 4, 1 + i * i / 4}};
         EQ_RC(str_fmt(body, sizeof body, CHAT ",\"user\":\"%u\"}", i), RC_OK);
         rq = request(SIM_CHAT, body, &o);
         EQ_INT(at(answer(&b, &rq), "choices.0.message.content").type, JSON_STRING);

@@ -24,6 +24,14 @@ static struct loop *new_loop(void)
     return l;
 }
 
+static struct sim_engine *new_engine(struct loop *l, uint64_t concurrency,
+                                     uint64_t max_queued)
+{
+    struct sim_engine_opts o = {.concurrency = concurrency, .max_queued = max_queued};
+
+    return sim_engine_new(l, &o);
+}
+
 static void make(struct job *jobs, unsigned n, usec_t takes)
 {
     for (unsigned i = 0; i < n; i++)
@@ -39,7 +47,7 @@ static void run_until(struct loop *l, unsigned done)
 TEST(work_without_time_is_done_at_once_while_there_is_room)
 {
     struct loop *l = new_loop();
-    struct sim_engine *e = sim_engine_new(l, 1, 0);
+    struct sim_engine *e = new_engine(l, 1, 0);
     struct job a[1];
 
     make(a, 1, 0);
@@ -52,7 +60,7 @@ TEST(work_without_time_is_done_at_once_while_there_is_room)
 TEST(only_so_many_run_and_the_others_follow_in_order)
 {
     struct loop *l = new_loop();
-    struct sim_engine *e = sim_engine_new(l, 2, 3);
+    struct sim_engine *e = new_engine(l, 2, 3);
     struct job a[6];
     struct sim_load load;
 
@@ -78,7 +86,7 @@ TEST(only_so_many_run_and_the_others_follow_in_order)
 TEST(work_without_time_waits_in_line_like_all)
 {
     struct loop *l = new_loop();
-    struct sim_engine *e = sim_engine_new(l, 1, 10);
+    struct sim_engine *e = new_engine(l, 1, 10);
     struct job a[3];
 
     make(a, 3, 0);
@@ -97,7 +105,7 @@ TEST(work_without_time_waits_in_line_like_all)
 TEST(what_is_aborted_makes_room_and_is_never_done)
 {
     struct loop *l = new_loop();
-    struct sim_engine *e = sim_engine_new(l, 1, 10);
+    struct sim_engine *e = new_engine(l, 1, 10);
     struct job a[4];
 
     make(a, 4, USEC_PER_MS);
@@ -120,7 +128,7 @@ TEST(what_is_aborted_makes_room_and_is_never_done)
 TEST(without_a_limit_all_run)
 {
     struct loop *l = new_loop();
-    struct sim_engine *e = sim_engine_new(l, 0, 0);
+    struct sim_engine *e = new_engine(l, 0, 0);
     struct job a[16];
 
     make(a, 16, USEC_PER_MS);

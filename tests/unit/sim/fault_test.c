@@ -136,21 +136,93 @@ TEST(a_schedule_says_what_holds_when)
     EQ_RC(sim_schedule_parse(STR("429@10s+5s,down@1s+2s,stall@0+100ms"), &s, NULL),
           RC_OK);
     EQ_INT(s.n, 3);
-    OK(s.row[1].down && s.row[1].from == USEC_PER_SEC && s.row[1].to == 3 * USEC_PER_SEC);
-    EQ_INT(sim_schedule_at(&s, 0)->hit.kind, SIM_FAULT_STALL);
-    OK(sim_schedule_at(&s, 100 * USEC_PER_MS) == NULL);
-    OK(sim_schedule_at(&s, 2 * USEC_PER_SEC) == NULL); /* down is no fault of a request */
-    EQ_INT(sim_schedule_at(&s, 10 * USEC_PER_SEC)->hit.status, 429);
-    EQ_INT(sim_schedule_at(&s, 15 * USEC_PER_SEC - 1)->hit.status, 429);
-    OK(sim_schedule_at(&s, 15 * USEC_PER_SEC) == NULL);
+    OK(s.row[1].act == SIM_ACT_DOWN && s.row[1].from == USEC_PER_SEC &&
+       s.row[1].to == 3 * USEC_PER_SEC);
+    EQ_INT(sim_schedule_at(&s, SIM_ACT_FAULT, 1, 0)->hit.kind, SIM_FAULT_STALL);
+    OK(sim_schedule_at(&s, SIM_ACT_FAULT, 1, 100 * USEC_PER_MS) == NULL);
+    OK(sim_schedule_at(&s, SIM_ACT_FAULT, 1, 2 * USEC_PER_SEC) ==
+       NULL); /* down is no fault of a request */
+    EQ_INT(sim_schedule_at(&s, SIM_ACT_FAULT, 1, 10 * USEC_PER_SEC)->hit.status, 429);
+    EQ_INT(sim_schedule_at(&s, SIM_ACT_FAULT, 1, 15 * USEC_PER_SEC - 1)->hit.status, 429);
+    OK(sim_schedule_at(&s, SIM_ACT_FAULT, 1, 15 * USEC_PER_SEC) == NULL);
+}
+
+TEST(a_schedule_knows_what_is_no_fault_of_a_request)
+{
+    static const struct {
+        const char *spec;
+        enum sim_act act;
+        double value;
+        enum sim_blur blur;
+        unsigned replica;
+    } rows[] = {
+        {"crash@1s+1s", SIM_ACT_CRASH, 1, SIM_BLUR_NONE, 0},
+        {"slow@1s+1s:2.5", SIM_ACT_SLOWER, 2.5, SIM_BLUR_NONE, 0},
+        {"slow@1s+1s:0.5#3", SIM_ACT_SLOWER, 0.5, SIM_BLUR_NONE, 3},
+        {"unload@1s+1s#1", SIM_ACT_UNLOAD, 1, SIM_BLUR_NONE, 1},
+        {"shrink@1s+1s:25%", SIM_ACT_SHRINK, 0.25, SIM_BLUR_NONE, 0},
+        {"metrics-500@1s+1s", SIM_ACT_METRICS, 1, SIM_BLUR_500, 0},
+        {"metrics-slow@1s+1s", SIM_ACT_METRICS, 1, SIM_BLUR_SLOW, 0},
+        {"metrics-stale@1s+1s", SIM_ACT_METRICS, 1, SIM_BLUR_STALE, 0},
+        {"metrics-garbage@1s+1s#2", SIM_ACT_METRICS, 1, SIM_BLUR_GARBAGE, 2},
+        {"slow@1s+1s", SIM_ACT_FAULT, 1, SIM_BLUR_NONE, 0}, /* the fault of that name */
+        {"429@1s+1s#256", SIM_ACT_FAULT, 1, SIM_BLUR_NONE, 256},
+    };
+
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct sim_schedule s = {.n = 0};
+
+        t_row(rows[i].spec);
+        EQ_RC(sim_schedule_parse(str_of(rows[i].spec), &s, NULL), RC_OK);
+        EQ_INT(s.row[0].act, rows[i].act);
+        OK(s.row[0].value == rows[i].value);
+        EQ_INT(s.row[0].blur, rows[i].blur);
+        EQ_INT(s.row[0].replica, rows[i].replica);
+    }
+}
+
+TEST(what_is_scheduled_for_one_replica_leaves_the_others_alone)
+{
+    struct sim_schedule s = {.n = 0};
+
+    EQ_RC(sim_schedule_parse(STR("slow@1s+4s:4#2,slow@2s+1s:3,503@0+1s#1"), &s, NULL),
+          RC_OK);
+    OK(sim_schedule_at(&s, SIM_ACT_FAULT, 1, 0));
+    OK(!sim_schedule_at(&s, SIM_ACT_FAULT, 2, 0));
+    OK(sim_schedule_value(&s, SIM_ACT_SLOWER, 1, USEC_PER_SEC) == 1);
+    OK(sim_schedule_value(&s, SIM_ACT_SLOWER, 2, USEC_PER_SEC) == 4);
+    OK(sim_schedule_value(&s, SIM_ACT_SLOWER, 1, 2 * USEC_PER_SEC) == 3);
+    OK(sim_schedule_value(&s, SIM_ACT_SLOWER, 2, 2 * USEC_PER_SEC) == 12);
+    OK(sim_schedule_value(&s, SIM_ACT_SLOWER, 2, 5 * USEC_PER_SEC) == 1);
 }
 
 TEST(bad_schedules_are_refused)
 {
-    static const char *const rows[] = {"",          "down",          "down@",
-                                       "down@1s",   "down@1s+",      "down@1+1s",
-                                       "down@1s+1", "nothing@1s+1s", "refuse@1s+1s",
-                                       "@1s+1s",    "down@1s-1s",    "429@1s+1s,,"};
+    static const char *const rows[] = {"",
+                                       "down",
+                                       "down@",
+                                       "down@1s",
+                                       "down@1s+",
+                                       "down@1+1s",
+                                       "down@1s+1",
+                                       "nothing@1s+1s",
+                                       "refuse@1s+1s",
+                                       "@1s+1s",
+                                       "down@1s-1s",
+                                       "429@1s+1s,,",
+                                       "down@1s+1s:2",
+                                       "slow@1s+1s:0",
+                                       "slow@1s+1s:x",
+                                       "slow@1s+1s:1e9",
+                                       "shrink@1s+1s",
+                                       "shrink@1s+1s:0",
+                                       "shrink@1s+1s:2",
+                                       "down@1s+1s#",
+                                       "down@1s+1s#0",
+                                       "down@1s+1s#257",
+                                       "down@1s+1s#a",
+                                       "metrics-@1s+1s",
+                                       "metrics-404@1s+1s"};
 
     for (size_t i = 0; i < COUNTOF(rows); i++) {
         struct sim_schedule s = {.n = 0};

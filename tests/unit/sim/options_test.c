@@ -26,8 +26,8 @@ TEST(the_presets_hold_without_flags)
     EQ_Z(o.listen, "127.0.0.1:0");
     EQ_INT(o.n_models, 1);
     EQ_Z(o.models[0], "sim-model");
-    EQ_INT(o.tokens.min, 32);
-    EQ_INT(o.tokens.max, 96);
+    EQ_INT(o.tokens.range.min, 32);
+    EQ_INT(o.tokens.range.max, 96);
     EQ_INT(o.latency.max, 0);
     EQ_INT(o.retry_after, -1);
     EQ_INT(o.max_body, 64 << 20);
@@ -46,8 +46,8 @@ TEST(flags_take_their_value_behind_a_space_or_an_equals_sign)
     EQ_INT(o.seed, 7);
     EQ_INT(o.latency.min, 10 * USEC_PER_MS);
     EQ_INT(o.latency.max, 2 * USEC_PER_SEC);
-    EQ_INT(o.tokens.min, 5);
-    EQ_INT(o.tokens.max, 5);
+    EQ_INT(o.tokens.range.min, 5);
+    EQ_INT(o.tokens.range.max, 5);
     EQ_INT(o.n_models, 2);
     EQ_Z(o.models[0], "a/b");
     EQ_Z(o.models[1], "c");
@@ -61,6 +61,59 @@ TEST(flags_take_their_value_behind_a_space_or_an_equals_sign)
     EQ_INT(o.huge_bytes, 3072);
     EQ_RC(PARSE(&o, NULL, "--retry-after", "250ms"), RC_OK);
     EQ_INT(o.retry_after, 250 * USEC_PER_MS);
+}
+
+TEST(a_preset_is_a_machine_that_flags_change)
+{
+    struct sim_options o;
+
+    EQ_RC(PARSE(&o, NULL, "--preset", "h100-8b"), RC_OK);
+    OK(o.modelled && o.machine.cache && !o.machine.priorities);
+    EQ_INT(o.machine.kv_tokens, 411000);
+    EQ_INT(o.machine.max_seqs, 256);
+    EQ_INT(o.machine.budget, 8192);
+    EQ_INT(o.machine.max_queued, 1000000);
+    EQ_INT(o.speed, 1);
+    EQ_INT(o.replicas, 1);
+    EQ_RC(PARSE(&o, NULL, "--preset=h100-8b", "--kv-tokens=4096", "--max-seqs=7",
+                "--budget=512", "--max-queued=9", "--priorities", "--speed=100",
+                "--interactive=60,90s", "--ignore-disconnect"),
+          RC_OK);
+    EQ_INT(o.machine.kv_tokens, 4096);
+    EQ_INT(o.machine.max_seqs, 7);
+    EQ_INT(o.machine.budget, 512);
+    EQ_INT(o.machine.max_queued, 9);
+    OK(o.machine.priorities && o.ignore_disconnect && o.crowd.rate == 60);
+    EQ_INT(o.speed, 100);
+    EQ_INT(o.crowd.burst, 90 * USEC_PER_SEC);
+    EQ_RC(PARSE(&o, NULL, "--metrics=sglang", "--metrics-fault", "stale", "--rpm=60",
+                "--tpm=1000", "--limit-style", "azure", "--quota-burst=1s"),
+          RC_OK);
+    OK(!o.modelled);
+    EQ_INT(o.metrics, SIM_SGLANG);
+    EQ_INT(o.blur, SIM_BLUR_STALE);
+    EQ_INT(o.limit_style, SIM_AZURE);
+    EQ_INT(o.quota_burst, USEC_PER_SEC);
+}
+
+TEST(lengths_are_uniform_or_log_normal_with_the_mean_that_was_asked_for)
+{
+    struct sim_options o;
+    double sum = 0, logs = 0;
+    const unsigned n = 200000;
+
+    EQ_RC(PARSE(&o, NULL, "--tokens", "lognormal:400,0.7"), RC_OK);
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t len = sim_lengths_pick(&o.tokens, sim_mix64(i));
+
+        OK(len >= 1 && len <= SIM_TOKENS_MAX);
+        sum += (double)len;
+        logs += len > 400; /* P(ln X > ln 400) = P(Z > 0.35) = 0.363 */
+    }
+    OK(sum / n > 396 && sum / n < 404);
+    OK(logs / n > 0.355 && logs / n < 0.371);
+    EQ_RC(PARSE(&o, NULL, "--tokens", "lognormal:400,0.7", "--tokens=5"), RC_OK);
+    EQ_INT(sim_lengths_pick(&o.tokens, 12345), 5);
 }
 
 TEST(a_bad_flag_is_named_and_ends_with_status_2)
@@ -91,6 +144,24 @@ TEST(a_bad_flag_is_named_and_ends_with_status_2)
         {"--api-key", "", "--api-key: it must not be empty"},
         {"--huge-bytes", "1X", "--huge-bytes"},
         {"--retry-after", "soon", "--retry-after"},
+        {"--preset", "h200", "--preset: \"h200\" is not known"},
+        {"--speed=2", NULL, "--speed needs a --preset"},
+        {"--interactive=5", NULL, "--interactive needs a --preset"},
+        {"--priorities", NULL, "--priorities needs a --preset"},
+        {"--preset=h100-8b", "--latency=1s", "--latency is the model's business"},
+        {"--preset=h100-8b", "--speed=1001", "--speed: 1001 is not from 1"},
+        {"--preset=h100-8b", "--interactive=0", "--interactive: \"0\" is not from"},
+        {"--preset=h100-8b", "--interactive=5,9", "--interactive: \"9\" is not a time"},
+        {"--tokens", "lognormal:0,1", "--tokens: \"lognormal:0,1\" is not"},
+        {"--tokens", "lognormal:10", "--tokens"},
+        {"--replicas", "0", "--replicas"},
+        {"--metrics", "tgi", "--metrics: \"tgi\" is not known"},
+        {"--metrics-fault", "404", "--metrics-fault: \"404\" is not 500"},
+        {"--limit-style", "x", "--limit-style"},
+        {"--rpm=1", "--quota-burst=0", "--quota-burst: a quota that saves nothing up"},
+        {"--schedule", "down@1s+1s#2", "--schedule: there is no replica 2 of 1"},
+        {"--schedule", "shrink@1s+1s:0.5", "--schedule: shrink needs a --preset"},
+        {"--replicas=2", "--listen=127.0.0.1:65535", "no port for replica 2 of 2"},
         {"--listen", "nowhere", "--listen: \"nowhere\" is not HOST:PORT"},
         {"--listen", "127.0.0.1:http2", "--listen"},
     };
@@ -123,5 +194,9 @@ TEST(help_names_every_fault_and_the_flags_and_ends_with_status_0)
             FAIL("no %s in the help", sim_fault_name((enum sim_fault)i));
     OK(strstr(text, "--listen HOST:PORT") && strstr(text, "--poison-down TIME"));
     OK(strstr(text, "--tokens N[-N]") && strstr(text, "[32-96]"));
+    for (size_t i = 0; sim_model_presets[i][0]; i++)
+        OK(strstr(text, sim_model_presets[i]));
+    for (unsigned i = 0; i < SIM_ACT_COUNT; i++)
+        OK(strstr(text, sim_act_form((enum sim_act)i)));
     mem_free(text);
 }

@@ -2,6 +2,8 @@
 #include "sim/request.h"
 #include "tests/lib/t.h"
 
+#include <stdlib.h>
+
 static struct sim_options presets(void)
 {
     static char name[] = "sim", model[] = "--model=known"; /* the options borrow */
@@ -33,6 +35,8 @@ TEST(routes_are_told_from_unknown_paths_and_methods)
         {"GET", "/oracle", SIM_ORACLE},
         {"GET", "/oracle/counts", SIM_COUNTS},
         {"PUT", "/sim/models", SIM_SET_MODELS},
+        {"GET", "/props", SIM_PROPS},
+        {"GET", "/get_server_info", SIM_SERVER_INFO},
         {"GET", "/sim/models", SIM_NO_METHOD},
         {"GET", "/v1/chat/completions", SIM_NO_METHOD},
         {"HEAD", "/health", SIM_NO_METHOD},
@@ -125,7 +129,7 @@ TEST(tokens_come_from_bytes_and_limits)
     };
     struct sim_options o = presets();
 
-    o.tokens = (struct sim_range){50, 50};
+    o.tokens = (struct sim_lengths){.range = {50, 50}};
     o.token_latency = 10;
     o.latency = (struct sim_range){1000, 1000};
     for (size_t i = 0; i < COUNTOF(rows); i++) {
@@ -191,4 +195,129 @@ TEST(a_request_survives_that_its_bytes_move)
     EQ_STR(rq.model, STR("\"m\""));
     EQ_STR(rq.input.raw, STR("[\"a\",\"b\"]"));
     OK(rq.input.raw.p > other && rq.input.raw.p < other + sizeof other);
+}
+
+static struct sim_request read_chat(const char *body, const struct sim_options *o)
+{
+    struct sim_request rq;
+    struct sim_refusal why;
+
+    t_row(body);
+    sim_request_init(&rq, SIM_CHAT, str_of(body), 1);
+    EQ_RC(sim_request_read(&rq, o, &why), RC_OK);
+    return rq;
+}
+
+TEST(an_experiment_can_name_the_length_of_its_answers)
+{
+    static const struct {
+        const char *metadata;
+        uint64_t output;
+    } rows[] = {{"{\"sim_out\":7}", 7},
+                {"{\"sim_out\":\"123\"}", 123},
+                {"{\"sim_out\":null}", 50},
+                {"{\"x\":1}", 50},
+                {"null", 50},
+                {"{\"sim_out\":1000000}", 900},
+                {"{\"a\":{\"sim_out\":3}}", 50}};
+    static const char *const bad[] = {"{\"sim_out\":0}", "{\"sim_out\":1.5}",
+                                      "{\"sim_out\":\"x\"}", "{\"sim_out\":[]}",
+                                      "{\"sim_out\":1000001}"};
+    struct sim_options o = presets();
+    char body[256];
+
+    o.tokens = (struct sim_lengths){.range = {50, 50}};
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        EQ_RC(str_fmt(body, sizeof body,
+                      "{\"model\":\"m\",\"max_tokens\":900,\"metadata\":%s," MSG "}",
+                      rows[i].metadata),
+              RC_OK);
+        EQ_INT(read_chat(body, &o).output_tokens, rows[i].output);
+    }
+    for (size_t i = 0; i < COUNTOF(bad); i++) {
+        struct sim_request rq;
+        struct sim_refusal why;
+
+        EQ_RC(str_fmt(body, sizeof body, "{\"model\":\"m\",\"metadata\":%s," MSG "}",
+                      bad[i]),
+              RC_OK);
+        t_row(body);
+        sim_request_init(&rq, SIM_CHAT, str_of(body), 1);
+        EQ_RC(sim_request_read(&rq, &o, &why), RC_INVALID);
+        EQ_Z(why.param, "metadata");
+    }
+}
+
+TEST(a_priority_is_any_whole_number)
+{
+    struct sim_options o = presets();
+    struct sim_request rq;
+    struct sim_refusal why;
+
+    EQ_INT(read_chat("{\"model\":\"m\",\"priority\":5," MSG "}", &o).priority, 5);
+    EQ_INT(read_chat("{\"model\":\"m\",\"priority\":-7," MSG "}", &o).priority, -7);
+    EQ_INT(read_chat("{\"model\":\"m\",\"priority\":null," MSG "}", &o).priority, 0);
+    EQ_INT(read_chat("{\"model\":\"m\"," MSG "}", &o).priority, 0);
+    sim_request_init(&rq, SIM_CHAT,
+                     STR("{\"model\":\"m\",\"priority\":\"high\"," MSG "}"), 1);
+    EQ_RC(sim_request_read(&rq, &o, &why), RC_INVALID);
+    EQ_Z(why.param, "priority");
+}
+
+static uint32_t ids_of(const char *body, const struct sim_options *o, uint64_t ids[64])
+{
+    struct sim_request rq = read_chat(body, o);
+    uint32_t n = sim_request_blocks(&rq);
+
+    OK(n <= 64);
+    sim_request_ids(&rq, ids);
+    return n;
+}
+
+#define FILL "0123456789012345678901234567890123456789012345678901234567890123"
+
+TEST(prompts_that_begin_alike_have_the_same_blocks_up_to_there)
+{
+    struct sim_options o = presets();
+    uint64_t a[64], b[64], c[64], d[64];
+    /* 5 bytes before, so that the third block is the first that differs */
+    const char *one = "{\"model\":\"m\",\"messages\":[\"" FILL FILL "x" FILL "\"]}";
+    const char *two =
+        "{\"temperature\":1,\"messages\":[\"" FILL FILL "y" FILL "\"],\"model\":\"m\"}";
+
+    EQ_INT(ids_of(one, &o, a), 3);
+    EQ_INT(ids_of(two, &o, b), 3);
+    OK(a[0] == b[0] && a[1] == b[1] && a[2] != b[2]);
+    OK(a[0] != a[1]); /* the same bytes behind others are another block */
+    /* Another model, and tools before the messages, are another beginning. */
+    EQ_INT(ids_of("{\"model\":\"n\",\"messages\":[\"" FILL FILL "\"]}", &o, c), 2);
+    OK(c[0] != a[0] && c[1] != a[1]);
+    EQ_INT(ids_of("{\"model\":\"m\",\"tools\":[{\"type\":\"function\"}],\"messages\":"
+                  "[\"" FILL FILL "\"]}",
+                  &o, d),
+           2);
+    OK(d[0] != a[0]);
+}
+
+TEST(the_parts_of_a_prompt_are_one_text)
+{
+    struct sim_options o = presets();
+    struct sim_request rq, moved;
+    struct sim_refusal why;
+    const struct str body = STR("{\"model\":\"m\",\"instructions\":\"" FILL
+                                "\",\"input\":\"" FILL "\",\"max_output_tokens\":9}");
+    uint64_t ids[2], again[2];
+    char *copy = strdup(body.p);
+
+    sim_request_init(&rq, SIM_RESPONSES, body, 1);
+    EQ_RC(sim_request_read(&rq, &o, &why), RC_OK);
+    EQ_INT(rq.prompt_tokens, (66 + 66) / 4);
+    EQ_INT(sim_request_blocks(&rq), 2);
+    EQ_INT(sim_request_reserve(&rq), 33 + 9);
+    sim_request_ids(&rq, ids);
+    moved = rq;
+    sim_request_move(&moved, body.p, copy);
+    sim_request_ids(&moved, again);
+    OK(memcmp(ids, again, sizeof ids) == 0);
+    free(copy);
 }
