@@ -354,36 +354,46 @@ class Daemon:
 
 
 class Sim:
-    """`batchd sim`: the upstream with faults and an oracle of what reached it."""
+    """`batchd sim`: the upstream (or several, in one process) with faults and an oracle of what
+    reached it."""
 
-    def __init__(self, test, *flags, port=0):
+    def __init__(self, test, *flags, port=0, replicas=1):
         # The same body has the same answer: what the sim would put in `created` stands still.
         self.proc = Proc([BATCHD, "sim", "--listen", f"127.0.0.1:{port}", "--oracle", "1000000",
-                          "--created", "1700000000", *map(str, flags)],
+                          "--created", "1700000000", "--replicas", str(replicas),
+                          *map(str, flags)],
                          test.dir, f"sim{len(test.sims)}")
-        self.url = self.proc.ready(r"batchd sim listening on (http://\S+)").group(1)
-        self.port = urllib.parse.urlsplit(self.url).port
+        said = self.proc.ready(r"(?:batchd sim listening on http://\S+\s+){%d}" % replicas)
+        self.urls = re.findall(r"http://\S+", said.group(0))
+        self.url = self.urls[0]
+        self.ports = [urllib.parse.urlsplit(url).port for url in self.urls]
+        self.port = self.ports[0]
 
     def oracle(self):
-        return checker.Oracle(self._read("/oracle"))
+        oracle = checker.Oracle(b"".join(self._read("/oracle", port=p) for p in self.ports))
+        if len(self.ports) > 1:
+            for rows in oracle.by_line.values():
+                rows.sort(key=lambda row: row["came_us"])
+        return oracle
 
-    def counts(self):
-        return json.loads(self._read("/oracle/counts"))
+    def counts(self, replica=0):
+        return json.loads(self._read("/oracle/counts", port=self.ports[replica]))
 
     def ask(self, path, body):
         """The answer to a request of our own: the same body has the same answer."""
         return self._read(path, "POST", body)
 
-    def _read(self, path, method="GET", body=None, tries=20):
+    def _read(self, path, method="GET", body=None, tries=20, port=None):
         try:
-            return self._read_once(path, method, body)
+            return self._read_once(path, method, body, port or self.port)
         except ConnectionError:  # the fault `refuse` hits whatever connection it likes
             if tries == 0:
                 raise
-            return self._read(path, method, body, tries - 1)
+            return self._read(path, method, body, tries - 1, port)
 
-    def _read_once(self, path, method, body):
-        conn = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60 * SLOWER)
+    @staticmethod
+    def _read_once(path, method, body, port):
+        conn = http.client.HTTPConnection("127.0.0.1", port, timeout=60 * SLOWER)
         try:
             conn.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             got = Answer(conn.getresponse())
@@ -440,8 +450,9 @@ class E2E(unittest.TestCase):
 
     # What tests start
 
-    def sim(self, *flags, port=0):
-        sim = Sim(self, *flags, port=port)
+    def sim(self, *flags, **more):
+        """more: port, replicas."""
+        sim = Sim(self, *flags, **more)
         self.sims.append(sim)
         return sim
 
