@@ -155,6 +155,7 @@ static void put(const struct view *v, struct buf *out)
     else
         jw_i64(&w, "waiting", waiting(v));
     jw_i64(&w, "retrying", v->p.retrying);
+    jw_i64(&w, "following", v->p.following);
     jw_i64(&w, "reused", b->reused);
     jw_i64(&w, "priority", b->priority);
     jw_bool(&w, "paused", b->paused);

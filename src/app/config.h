@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 
-enum { CONFIG_SETTINGS = 47 }; /* rows of the table in setting.c */
+enum { CONFIG_SETTINGS = 48 }; /* rows of the table in setting.c */
 
 enum config_origin { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENVIRONMENT, CONFIG_FLAG };
 
@@ -70,6 +70,7 @@ struct config {
     uint64_t max_answer;
     unsigned workers;
     usec_t models_refresh;
+    enum dedup_mode dedup;
 
     unsigned max_lines, max_inputs;
     uint64_t max_file_size, max_line_size;

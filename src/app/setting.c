@@ -77,6 +77,8 @@ const struct setting settings[] = {
         "Threads that validate input, sync results and write output files."),
     KEY(dispatch, models_refresh, TIME, "30s", 0, DAY, SERVE, false,
         "Upstreams are asked for their models so often; 0s never asks again."),
+    KEY(dispatch, dedup, DEDUP, "embeddings", 0, 0, BOTH, false,
+        "Lines of a batch that ask the same get one call: of embeddings and moderations, or of all that is deterministic."),
 
     KEY(limits, max_lines, UINT, "50000", 1, LIMIT_LINES_EVER, SERVE | CHECK_IT, false,
         "Most requests in one batch."),
@@ -272,9 +274,10 @@ void setting_env(const struct setting *s, char ret[SETTING_NAME_CAP])
 const char *setting_metavar(const struct setting *s)
 {
     static const char *const names[] = {
-        [SETTING_TEXT] = "TEXT", [SETTING_PATH] = "PATH", [SETTING_LISTEN] = "HOST:PORT",
-        [SETTING_URL] = "URL",   [SETTING_UINT] = "N",    [SETTING_SIZE] = "SIZE",
-        [SETTING_TIME] = "TIME", [SETTING_BOOL] = NULL,   [SETTING_LEVEL] = "LEVEL",
+        [SETTING_TEXT] = "TEXT",  [SETTING_PATH] = "PATH", [SETTING_LISTEN] = "HOST:PORT",
+        [SETTING_URL] = "URL",    [SETTING_UINT] = "N",    [SETTING_SIZE] = "SIZE",
+        [SETTING_TIME] = "TIME",  [SETTING_BOOL] = NULL,   [SETTING_LEVEL] = "LEVEL",
+        [SETTING_DEDUP] = "MODE",
     };
 
     return names[s->type];
@@ -329,6 +332,7 @@ void setting_allowed(const struct setting *s, char ret[SETTING_VALUE_CAP])
         [SETTING_TIME] = "a time (ms, s, m, h, d)",
         [SETTING_BOOL] = "yes or no",
         [SETTING_LEVEL] = "one of debug, info, warn and error",
+        [SETTING_DEDUP] = "one of off, embeddings and deterministic",
     };
     char min[32], max[32];
 
@@ -343,6 +347,10 @@ void setting_allowed(const struct setting *s, char ret[SETTING_VALUE_CAP])
 }
 
 static const char *const levels[] = {"debug", "info", "warn", "error"};
+
+#define X(name, text) [DEDUP_##name] = (text),
+static const char *const dedups[] = {DEDUP_LIST(X)};
+#undef X
 
 static uint64_t number_of(const struct setting *s, const void *p)
 {
@@ -380,6 +388,9 @@ void setting_text(const struct setting *s, const void *base, struct buf *out)
         break;
     case SETTING_LEVEL:
         buf_z(out, levels[*(const enum log_level *)p]);
+        break;
+    case SETTING_DEDUP:
+        buf_z(out, dedups[*(const enum dedup_mode *)p]);
         break;
     }
 }
@@ -478,6 +489,17 @@ static bool set_level(void *p, struct str text)
     return false;
 }
 
+static bool set_dedup(void *p, struct str text)
+{
+    for (size_t i = 0; i < COUNTOF(dedups); i++) {
+        if (str_is(text, dedups[i])) {
+            *(enum dedup_mode *)p = (enum dedup_mode)i;
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool set_text(const struct setting *s, char **p, struct str text)
 {
     if (text.n == 0 || text.n >= 4096 || !printable(text))
@@ -512,6 +534,8 @@ static bool set(const struct setting *s, void *p, struct str text)
         return true;
     case SETTING_LEVEL:
         return set_level(p, text);
+    case SETTING_DEDUP:
+        return set_dedup(p, text);
     }
     return false;
 }

@@ -24,7 +24,8 @@ enum setting_type {
     SETTING_SIZE,   /* uint64_t */
     SETTING_TIME,   /* usec_t */
     SETTING_BOOL,   /* bool */
-    SETTING_LEVEL   /* enum log_level */
+    SETTING_LEVEL,  /* enum log_level */
+    SETTING_DEDUP   /* enum dedup_mode */
 };
 
 /* Which commands have a flag for the key. */

@@ -233,6 +233,22 @@ enum rc outcome_line(struct buf *b, const char req_hex[33], struct str custom_id
     return buf_str(b, STR("},\"error\":null}\n"));
 }
 
+enum rc outcome_again(struct buf *b, const char req_hex[33], struct str custom_id,
+                      struct str result)
+{
+    struct json_val top = {.type = JSON_OBJECT, .raw = str_trim(result)}, v;
+    struct json_iter it = json_iter(&top);
+    struct str key, rest = {0};
+
+    while (!rest.p && json_next(&it, &key, &v))
+        if (json_str_is(key, STR("custom_id")))
+            rest.p = v.raw.p + v.raw.n;
+    CHECK(rest.p);
+    rest.n = (size_t)(result.p + result.n - rest.p);
+    put_head(b, req_hex, custom_id);
+    return buf_str(b, rest);
+}
+
 enum rc outcome_error_line(struct buf *b, const char req_hex[33], struct str custom_id,
                            const char *code, const char *message)
 {

@@ -59,6 +59,12 @@ void outcome_message(struct str body, char *dst, size_t cap);
 enum rc outcome_line(struct buf *b, const char req_hex[33], struct str custom_id,
                      long status, const char *request_id, struct str body);
 
+/* The result line of one that asked the same as another: `result`, a result line of ours,
+ * with another id and custom_id.  All behind them is the same, the request_id too: that is
+ * how it can be told from an answer of its own. */
+enum rc outcome_again(struct buf *b, const char req_hex[33], struct str custom_id,
+                      struct str result);
+
 /* {"id":...,"custom_id":RAW,"response":null,"error":{"code":C,"message":M}}\n */
 enum rc outcome_error_line(struct buf *b, const char req_hex[33], struct str custom_id,
                            const char *code, const char *message);

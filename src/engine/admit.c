@@ -6,6 +6,7 @@
  * first and to the loop then, so a crash in between repeats it.
  */
 #include "engine/intake.h"
+#include "engine/follow.h"
 #include "engine/jobs.h"
 #include "engine/plan.h"
 #include "engine/queues.h"
@@ -184,6 +185,7 @@ static enum rc begin(struct live *l, const char *model)
 {
     enum rc rc = queues_find(l, model);
 
+    follow_load(l);
     return rc == RC_OK ? open_log(l) : rc;
 }
 
@@ -200,6 +202,10 @@ static enum rc go_live(struct live *l, const struct intake_result *result,
 
     if (rc == RC_OK)
         rc = reuse_run(l, reuse);
+    reused =
+        l->synced.completed; /* all that the log has so far, also of before a crash */
+    if (rc == RC_OK)
+        rc = follow_recover(l);
     if (rc == RC_OK)
         rc = take_room(l, &errors);
     if (rc != RC_OK)
@@ -209,8 +215,6 @@ static enum rc go_live(struct live *l, const struct intake_result *result,
     publish(l);
     if (model && model[0])
         change.model = model;
-    /* All that the log has so far, also from before a crash. */
-    reused = l->synced.completed;
     if (!id_none(&l->rec.continue_from))
         change.reused = &reused;
     rc = live_move(l, BATCH_EV_VALID, &change);
@@ -266,6 +270,8 @@ static enum rc recover(struct live *l)
     }
     rc = begin(l, l->rec.model);
     if (rc == RC_OK)
+        rc = follow_recover(l);
+    if (rc == RC_OK)
         publish(l);
     return rc;
 }
@@ -276,6 +282,7 @@ static void start_over(struct live *l)
     l->engine->o.blobs->ops->close(l->input);
     l->input = NULL;
     l->index = index_free(l->index);
+    follow_free(l);
     reslog_close(l->log);
     l->log = NULL;
     mem_free(l->done);

@@ -6,6 +6,7 @@
 #include "engine/dispatch.h"
 #include "core/line.h"
 #include "core/ratelimit.h"
+#include "engine/follow.h"
 #include "engine/journal.h"
 #include "engine/queues.h"
 #include "engine/roster.h"
@@ -385,6 +386,7 @@ static void write_result(struct engine *g, const struct slot *s, const struct ou
         PANIC("%s (the result of a line)", rc_text(rc));
     rec.payload = buf_peek(&g->line);
     journal_append(s->live, &rec, now);
+    follow_answered(s->live, rec.item, rec.kind, rec.payload);
 }
 
 /* A batch that is closing keeps what was answered for good; what failed is accounted for

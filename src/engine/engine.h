@@ -145,13 +145,14 @@ uint64_t engine_changes(struct engine *g, const char *id);
 /* What a live batch does at this moment. */
 struct engine_progress {
     uint32_t inflight;
-    uint32_t waiting;  /* lines never sent; those that will not be do not count */
-    uint32_t retrying; /* lines that wait for another try */
-    bool counted;      /* the three are known: it is past its checks */
-    double rate;       /* results a second, as rate.h says; less than 0: not known */
-    int64_t eta;       /* seconds to its last result if all goes on so; -1: not known */
-    bool stopped;      /* nothing more of it is sent until it is resumed (`why`) */
-    char why[512];     /* what it does or waits for: one sentence of UTF-8 */
+    uint32_t waiting;   /* lines never sent; those that will not be do not count */
+    uint32_t retrying;  /* lines that wait for another try */
+    uint32_t following; /* lines that wait for the answer of one that asks the same */
+    bool counted;       /* the three are known: it is past its checks */
+    double rate;        /* results a second, as rate.h says; less than 0: not known */
+    int64_t eta;        /* seconds to its last result if all goes on so; -1: not known */
+    bool stopped;       /* nothing more of it is sent until it is resumed (`why`) */
+    char why[512];      /* what it does or waits for: one sentence of UTF-8 */
 };
 /* Asks the engine's loop and waits for its next turn.  false: it has no such batch. */
 bool engine_progress(struct engine *g, const struct id *batch,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/journal.h"
 #include "base/guard.h"
+#include "engine/follow.h"
 #include "engine/queues.h"
 
 /* A commit is due at once at this size: long enough to make a sync worth it. */
@@ -46,7 +47,7 @@ static void publish_counts(struct live *l)
     entry.usage = shown.usage;
     entry.has_usage = shown.has_usage;
 
-    entry.waiting = queues_waiting(l);
+    entry.waiting = queues_waiting(l) + follow_waiting(l);
     board_set(l->engine->board, &l->id, &entry);
 }
 

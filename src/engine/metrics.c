@@ -192,6 +192,9 @@ void engine_metrics(struct engine *g, struct buf *b)
     one(b, "batchd_lines_failed_total", "counter",
         "Lines with an error for good, on disk, since the start.",
         atomic_load(&st->results_error));
+    one(b, "batchd_lines_deduplicated_total", "counter",
+        "Lines that got the answer of another line that asks the same.",
+        atomic_load(&st->deduplicated));
     one(b, "batchd_retries_total", "counter", "Lines put back for another try.",
         atomic_load(&st->retries));
     one(b, "batchd_log_commits_total", "counter", "Group commits of the results logs.",

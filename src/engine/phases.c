@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/phases.h"
 #include "engine/dispatch.h"
+#include "engine/follow.h"
 #include "engine/jobs.h"
 #include "engine/journal.h"
 #include "engine/queues.h"
@@ -212,6 +213,7 @@ static void enter_run(struct live *l, usec_t now)
     l->once = o.once;
     l->phase = LIVE_RUN;
     rate_start(&l->rate, now);
+    follow_start(l);
     queues_add(l, &o, now);
     mem_free(l->done);
     l->done = NULL;
@@ -234,11 +236,17 @@ void phase_check(struct live *l)
 {
     if (l->sick.text[0] && l->phase != LIVE_STUCK)
         enter_stuck(l);
-    if (l->busy || l->inflight || !journal_clean(l) || l->engine->draining)
+    if (l->busy || l->inflight || !journal_clean(l) || follow_busy(l) ||
+        l->engine->draining)
         return;
     if (l->phase == LIVE_CLOSE ||
         (l->phase == LIVE_RUN && l->synced.completed + l->synced.failed == l->items))
         enter_finish(l);
+    else if (l->phase == LIVE_RUN && l->scheduled && queues_waiting(l) == 0 &&
+             follow_release(l)) {
+        queues_remove(l);
+        enter_run(l, loop_now(l->engine->loop));
+    }
 }
 
 void phase_start(struct live *l)

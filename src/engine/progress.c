@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/progress.h"
+#include "engine/follow.h"
 #include "engine/journal.h"
 #include "engine/queues.h"
 
@@ -340,6 +341,7 @@ static void look_run(struct look *k)
     k->ret->inflight = l->inflight;
     k->ret->waiting = k->v.fresh;
     k->ret->retrying = k->v.retrying;
+    k->ret->following = follow_waiting(l);
     k->ret->rate = rate_now(&l->rate, k->now);
     k->ret->stopped = k->v.stopped && l->inflight == 0 && k->v.ready == 0 &&
                       k->v.due == USEC_INFINITY && k->v.suspects == 0;

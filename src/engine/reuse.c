@@ -3,10 +3,8 @@
 #include "core/line.h"
 #include "engine/answers.h"
 #include "engine/intake.h"
+#include "engine/jobs.h"
 #include "json/json.h"
-
-/* Results are synced in pieces of it: the memory that they take meanwhile. */
-#define COMMIT_BYTES (4u << 20)
 
 /* --- The files of the earlier batch --------------------------------------------------- */
 
@@ -94,19 +92,6 @@ static enum rc read_answers(struct live *l, struct reuse *r, struct answers *a)
                        : rc;
 }
 
-static enum rc commit(struct live *l)
-{
-    struct reslog_block *block = reslog_cut(l->log);
-    enum rc rc;
-
-    if (!block)
-        return RC_OK;
-    rc = reslog_commit(l->log, block, &l->task.err);
-    if (rc != RC_OK)
-        reslog_block_free(block); /* the log is opened again before the next try */
-    return rc;
-}
-
 /* Is it the result of that line?  The hashes said so. */
 static bool is_result_of(struct str text, struct str custom_id)
 {
@@ -149,13 +134,8 @@ static enum rc read_answer(struct live *l, struct reuse *r, const struct answer_
 static enum rc take(struct live *l, uint32_t item, struct str payload)
 {
     struct reslog_rec rec = {.item = item, .kind = RESULT_OUTPUT, .payload = payload};
-    enum rc rc = reslog_append(l->log, &rec);
 
-    if (rc != RC_OK)
-        return err_set(&l->task.err, rc, "cannot keep a result of %zu bytes", payload.n);
-    l->done[item / 8] |= (uint8_t)(1u << (item % 8));
-    tally_record(&l->synced, &rec);
-    return reslog_pending(l->log) >= COMMIT_BYTES ? commit(l) : RC_OK;
+    return job_keep(l, &rec);
 }
 
 struct work {
@@ -196,7 +176,7 @@ static enum rc try_all(struct live *l, struct work *w)
             return err_set(&l->task.err, RC_CANCELLED, "stopped amid reuse");
         rc = try_item(l, w, i);
     }
-    return rc == RC_OK ? commit(l) : rc;
+    return rc == RC_OK ? job_commit(l) : rc;
 }
 
 enum rc reuse_run(struct live *l, struct reuse *r)

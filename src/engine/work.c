@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "engine/follow.h"
 #include "engine/queues.h"
 
 struct live *live_new(struct engine *g, const struct id *id)
@@ -28,6 +29,7 @@ struct live *live_free(struct live *l)
     loop_timer_clear(l->engine->loop, &l->commit_again);
     l->engine->o.blobs->ops->close(l->input);
     index_free(l->index);
+    follow_free(l);
     queues_free(l);
     reslog_block_free(l->block);
     reslog_close(l->log);

@@ -122,6 +122,8 @@ struct live {
     struct queue *queues; /* one for each model (queues.h) */
     unsigned n_queues;
     uint8_t *queue_of; /* of each item; NULL: there is one queue */
+    struct follow
+        *follow; /* lines that get others' answers (follow.h); NULL: none does */
 
     /* the loop's */
     bool once;      /* no line may be sent twice at a time */
@@ -170,6 +172,7 @@ struct up_gauge {
 struct engine_stats {
     atomic_ullong calls[OUTCOME_COUNT];
     atomic_ullong closed, dropped, evicted, reprieves; /* calls, see metrics.c */
+    atomic_ullong deduplicated;                        /* lines */
     atomic_ullong retries, results_ok, results_error, commits, log_bytes, answer_bytes;
     atomic_ullong ended[BATCH_STATUS_COUNT];
     atomic_uint live, inflight, paused, stopped;

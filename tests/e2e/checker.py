@@ -316,8 +316,9 @@ def check_shape(batch):
 class Report:
     """What a finished batch holds, for a test's own questions."""
 
-    def __init__(self, batch, lines, output, errors):
+    def __init__(self, batch, lines, output, errors, leaders=()):
         self.batch = batch
+        self.leaders = leaders or {}  # custom_id: the InputLine whose answer it got
         self.lines = lines  # InputLine, in order
         self.output = {x.custom_id: x for x in output}
         self.errors = {x.custom_id: x for x in errors}
@@ -351,14 +352,15 @@ def check_batch(api, batch, data, oracle=None, crashes=0, attempts=5, reused=())
     _check_counts(batch, lines, output, errors)
     _check_verdicts(status, output, errors)
     own = [x for x in output if x.custom_id not in reused]
-    _check_usage(batch, own)
+    leaders = _check_equal(who, lines, output + errors)
+    _check_usage(batch, [x for x in own if x.custom_id not in leaders])
     if oracle:
         oracle.check(batch, [x for x in lines if x.custom_id not in reused], own, errors,
-                     crashes, attempts)
+                     crashes, attempts, leaders)
         for line in lines:
             need(line.custom_id not in reused or not oracle.attempts(who, line.number), "I11",
                  f"{who}: line {line.number} was answered before and ran again")
-    return Report(batch, lines, output, errors)
+    return Report(batch, lines, output, errors, leaders)
 
 
 def _check_read(watch, who, results):
@@ -433,6 +435,38 @@ def _check_verdicts(status, output, errors):
                  f"{x.custom_id}: {x.error['code']} in a batch that is {status}")
 
 
+# Members of a body that change nothing of an answer.
+REMARKS = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key")
+
+
+def asked(line):
+    """What a line asks, as text: equal for lines that may share one call."""
+    raw = members(line.body.decode())
+    return [(k, "" if k in REMARKS else v) for k, v in raw.items()]
+
+
+def _check_equal(who, lines, results):
+    """Lines that got the answer of another line: {custom_id: that line}.  They have its
+    request_id; all but id and custom_id is the same, byte for byte, and so is what they ask."""
+    first, leaders = {}, {}
+    by_id = {x.custom_id: x for x in results}
+    for line in lines:
+        mine = by_id[line.custom_id]
+        if mine.request_id is None:
+            continue
+        other = first.setdefault(mine.request_id, line)
+        if other is line:
+            continue
+        leader = by_id[other.custom_id]
+        need(asked(line) == asked(other), "bytes",
+             f"{who}: line {line.number} has the answer to line {other.number}, which asks "
+             f"something else")
+        need((mine.status, mine.body, mine.error) == (leader.status, leader.body, leader.error),
+             "bytes", f"{who}: the answers of lines {other.number} and {line.number} differ")
+        leaders[line.custom_id] = other
+    return leaders
+
+
 def _check_usage(batch, output):
     """usage is the sum over the answers, whatever names they use."""
     total = collections.Counter()
@@ -475,11 +509,15 @@ class Oracle:
     def attempts(self, batch_id, number):
         return self.by_line.get((batch_id, number), [])
 
-    def check(self, batch, lines, output, errors, crashes, attempts):
+    def check(self, batch, lines, output, errors, crashes, attempts, leaders=()):
         who = batch["id"]
         results = {x.custom_id: x for x in output + errors}
         for line in lines:
             rows = self.attempts(who, line.number)
+            if line.custom_id in leaders:
+                need(not rows, "I11",
+                     f"{who}: line {line.number} has another's answer and was sent: {rows[:4]}")
+                continue
             self._check_executions(who, line, rows, attempts + crashes)
             self._check_bytes(who, line, rows, results[line.custom_id])
 

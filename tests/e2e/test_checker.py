@@ -10,7 +10,7 @@ import sqlite3
 import zlib
 
 import checker
-from harness import E2E, Refused, chat_lines
+from harness import E2E, Refused, chat_line, chat_lines
 
 N = 6
 
@@ -43,7 +43,7 @@ class FakeApi:
 def result(i, body):
     crc = f"{zlib.crc32(body):08x}{len(body):08x}"
     return {"id": "batch_req_" + f"{i:032x}", "custom_id": f"c-{i}",
-            "response": {"status_code": 200, "request_id": "r", "body": {
+            "response": {"status_code": 200, "request_id": f"r{i}", "body": {
                 "id": "chatcmpl-" + crc,
                 "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}},
             "error": None}
@@ -82,6 +82,22 @@ class World:
             api.watch.read_lines("batch_1", self.read + b"\n")
         oracle = checker.Oracle(b"\n".join(json.dumps(r).encode() for r in self.rows))
         return checker.check_batch(api, self.batch, self.data, oracle)
+
+
+class Equals(World):
+    """The same, but its second line asks the same as the first and has its answer."""
+
+    def __init__(self):
+        super().__init__()
+        lines = self.data.split(b"\n")
+        lines[0], lines[1] = (chat_line(i, "the same", user=f"me {i}") for i in range(2))
+        self.data = b"\n".join(lines)
+        body = checker.input_lines(self.data)[0].body
+        self.output[0] = result(0, body)
+        self.output[1]["response"] = copy.deepcopy(self.output[0]["response"])
+        self.rows[0].update(crc32=f"{zlib.crc32(body):08x}", bytes=len(body))
+        self.rows.pop(1)
+        self.batch["usage"].update(input_tokens=12, output_tokens=16, total_tokens=28)
 
 
 def swap(x):
@@ -123,15 +139,33 @@ BREAKS = [
 ]
 
 
+BREAKS_OF_EQUALS = [
+    ("usage that counts a call twice", "I2",
+     lambda w: w.batch["usage"].update(input_tokens=15, output_tokens=20, total_tokens=35)),
+    ("the answer to another question", "bytes",
+     lambda w: setattr(w, "data", w.data.replace(b"the same", b"the Same", 1))),
+    ("another answer", "bytes",
+     lambda w: w.output[1]["response"]["body"].update(more=1)),
+    ("a call for a line that has another's answer", "I11",
+     lambda w: w.rows.append({**w.rows[0], "id": "batch_1/2/0"})),
+]
+
+
 class CheckerOfBatches(E2E):
     def test_a_true_world_passes(self):
         report = World().check()
         self.assertEqual((len(report.output), len(report.errors)), (N - 1, 1))
+        self.assertEqual(report.leaders, {})
+
+    def test_lines_that_ask_the_same_may_have_one_answer(self):
+        report = Equals().check()
+        self.assertEqual([(k, v.number) for k, v in report.leaders.items()], [("c-1", 1)])
 
     def test_every_break_is_caught_by_its_invariant(self):
-        for what, invariant, broken in BREAKS:
+        for kind, (what, invariant, broken) in [(World, x) for x in BREAKS] + \
+                [(Equals, x) for x in BREAKS_OF_EQUALS]:
             with self.subTest(what):
-                world = World()
+                world = kind()
                 broken(world)
                 with self.assertRaises(checker.Broken) as got:
                     world.check()

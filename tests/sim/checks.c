@@ -37,6 +37,7 @@ static const char *const invariants[INVARIANTS] = {
     [P1] = "P1 nothing is sent for a batch that is paused, held or closed",
     [P2] = "P2 nothing is sent past the deadline",
     [P3] = "P3 the limits of calls in flight hold",
+    [P4] = "P4 lines that ask the same get one call, and its answer",
 };
 
 static char failure[512];
@@ -94,6 +95,14 @@ static bool descends(const struct subject *s, unsigned one)
     return s->number == one;
 }
 
+/* Is what `which` was answered the answer of `item`? */
+static bool answers(const struct subject *s, unsigned which, unsigned item)
+{
+    const struct line_truth *all = truth.inputs[s->input].line;
+
+    return which == item || all[item].asks == which;
+}
+
 static void check_answer(const struct reading *r, struct str line, unsigned item)
 {
     const char *serial = member(line, "\"serial\":");
@@ -102,7 +111,7 @@ static void check_answer(const struct reading *r, struct str line, unsigned item
 
     if (!serial ||
         !execution_find((uint32_t)strtoul(serial, NULL, 10), &subject, &which, &status) ||
-        !descends(r->s, subject) || which != item)
+        !descends(r->s, subject) || !answers(r->s, which, item))
         violated(I1, "batch %u: the output of line %u is not an answer to it",
                  r->s->number, item);
     else if (status != 200)
@@ -373,15 +382,16 @@ static void check_body(const struct subject *s, unsigned item, const struct http
     const struct input *in = &truth.inputs[s->input];
     const struct line_truth *line = &in->line[item];
     struct str want = {in->text + line->body_off, line->body_n};
-    char other[64];
+    struct buf other;
 
+    buf_init(&other, 128);
     if (plan.alias && memmem(want.p, want.n, "alias", 5)) {
-        CHECK(str_fmt(other, sizeof other, "{\"model\":\"m%u\",\"n\":%u}", line->model,
-                      item) == RC_OK);
-        want = str_of(other);
+        body_put(&other, line, "m");
+        want = buf_peek(&other);
     }
     if (!str_eq(want, c->body))
         violated(I1, "batch %u: other bytes were sent for line %u", s->number, item);
+    buf_done(&other);
 }
 
 /* A second call for a line in flight, on another upstream, where that is allowed. */
@@ -417,6 +427,23 @@ static void check_execution(struct subject *s, unsigned item, int up)
                  s->number, item);
 }
 
+/* One that another line leads goes only when that was tried and has no answer. */
+static void check_leader(const struct subject *s, unsigned item)
+{
+    unsigned leader = truth.inputs[s->input].line[item].asks;
+
+    if (leader == item || s->damaged)
+        return;
+    if (s->run[leader].good)
+        violated(P4,
+                 "batch %u: line %u is sent, and line %u that asks the same has its "
+                 "answer",
+                 s->number, item, leader);
+    if (!s->run[leader].executions && !s->run[leader].durable && s->from < 0)
+        violated(P4, "batch %u: line %u is sent before line %u that asks the same",
+                 s->number, item, leader);
+}
+
 /* What was lost with a damaged log runs again. */
 static bool may_send(const struct subject *s)
 {
@@ -431,6 +458,7 @@ void check_send(struct subject *s, unsigned item, const struct http_call *c, int
     const struct batch *b = &s->row;
 
     check_execution(s, item, up);
+    check_leader(s, item);
     if (!may_send(s))
         violated(P1, "batch %u is %s, and its line %u is sent", s->number,
                  batch_status_name(b->status), item);
@@ -469,6 +497,7 @@ static void read_log(struct subject *s, const struct batch_counts *counts,
             violated(I5, "batch %u: the result of line %u has changed", s->number,
                      rec.item);
         run->durable = true;
+        run->good = rec.kind == RESULT_OUTPUT;
         run->hash = hash;
         found[rec.kind == RESULT_ERROR]++;
     }

@@ -52,6 +52,13 @@ static void run(coro_fn *fn, struct errand *a)
 
 /* --- Inputs -------------------------------------------------------------------------- */
 
+void body_put(struct buf *b, const struct line_truth *line, const char *name)
+{
+    (void)buf_fmt(b, "{\"model\":\"%s%u\",\"n%s\":%u%s}", name, line->model,
+                  plan.engine.dedup ? "umber" : "", line->asks,
+                  plan.engine.dedup ? ",\"temperature\":0" : "");
+}
+
 static void put_line(struct buf *b, struct input *in, unsigned number)
 {
     struct line_truth *line = &in->line[in->lines++];
@@ -62,15 +69,20 @@ static void put_line(struct buf *b, struct input *in, unsigned number)
     line->model =
         (uint8_t)(in->several ? chance_below(plan.n_models) : in->line[0].model);
     line->poison = plan.poison && chance(1, 24);
+    line->asks = i;
+    if (plan.engine.dedup && i && chance(1, 3)) {
+        const struct line_truth *same = &in->line[in->line[chance_below(i)].asks];
+
+        line->asks = same->asks;
+        line->model = same->model;
+        line->poison = same->poison;
+    }
     (void)buf_fmt(b,
                   "{\"custom_id\":\"c%u\",\"method\":\"POST\",\"url\":"
                   "\"/v1/chat/completions\",\"body\":",
                   i);
     line->body_off = (uint32_t)b->n;
-    if (plan.alias && i % 5 == 4)
-        (void)buf_fmt(b, "{\"model\":\"alias%u\",\"n\":%u}", line->model, i);
-    else
-        (void)buf_fmt(b, "{\"model\":\"m%u\",\"n\":%u}", line->model, i);
+    body_put(b, line, plan.alias && line->asks % 5 == 4 ? "alias" : "m");
     line->body_n = (uint32_t)b->n - line->body_off;
     (void)buf_char(b, '}');
     line->n = (uint32_t)b->n - line->off;

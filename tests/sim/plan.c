@@ -55,6 +55,7 @@ static void draw_engine(void)
     o->retry_cap = chance_time(USEC_PER_SEC, 10 * USEC_PER_SEC);
     o->sync_interval = chance(1, 2) ? 0 : chance_time(1000, 500 * USEC_PER_MS);
     o->many_models = chance(1, 3);
+    o->dedup = chance(1, 3) ? DEDUP_DETERMINISTIC : DEDUP_OFF;
     o->workers = 1 + chance_below(3);
     o->models_refresh = chance(1, 2) ? 0 : chance_time(USEC_PER_SEC, 60 * USEC_PER_SEC);
 }

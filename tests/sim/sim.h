@@ -64,7 +64,11 @@ struct line_truth {
     uint32_t body_off, body_n;
     uint8_t model;
     bool poison;
+    uint32_t asks; /* the first line that asks the same: this one, or an earlier one */
 };
+
+/* The body of a line, its model called `name` and its number. */
+void body_put(struct buf *b, const struct line_truth *line, const char *name);
 
 struct input {
     struct id file;
@@ -84,6 +88,7 @@ struct line_run {
     uint32_t executions; /* all */
     uint32_t excused;    /* that failed, were given up or were lost by a crash */
     bool durable;        /* told as done: never executed again */
+    bool good;           /* ... with an answer */
     uint64_t hash;       /* of its result then */
 };
 
@@ -191,6 +196,7 @@ enum invariant {
     P1,
     P2,
     P3,
+    P4,
     INVARIANTS
 };
 

@@ -97,6 +97,7 @@ static const struct {
     {"dispatch", "max_answer", "64M", "1G", "2G"},
     {"dispatch", "workers", "2", "64", "two"},
     {"dispatch", "models_refresh", "30s", "0s", "25h"},
+    {"dispatch", "dedup", "embeddings", "deterministic", "yes"},
     {"limits", "max_lines", "50000", "100000000", "100000001"},
     {"limits", "max_inputs", "50000", "4294967295", "4294967296"},
     {"limits", "max_file_size", "200M", "1T", "1025G"},
@@ -669,7 +670,8 @@ TEST(engine_options_come_from_the_settings)
     write_file("x.ini",
                "[dispatch]\nmax_inflight=3\nmax_attempts=4\nconnect_timeout=2s\n"
                "idle_timeout=7s\ntotal_timeout=8s\ncancel_timeout=9s\nretry_base=10s\n"
-               "retry_cap=11s\nsync_interval=12ms\nmax_answer=13K\nworkers=14\n[limits]\n"
+               "retry_cap=11s\nsync_interval=12ms\nmax_answer=13K\nworkers=14\n"
+               "dedup=deterministic\n[limits]\n"
                "max_lines=15\nmax_inputs=16\nmax_file_size=17K\nmax_line_size=18K\n"
                "many_models=yes\nproject_lines=20\nproject_inflight=21\n[files]\n"
                "output_expires=19s\n[project a]\nmax_lines=22\n[project b]\n"
@@ -692,6 +694,7 @@ TEST(engine_options_come_from_the_settings)
     EQ_INT(o.max_file_bytes, 17 << 10);
     EQ_INT(o.max_line_bytes, 18 << 10);
     OK(o.many_models);
+    EQ_INT(o.dedup, DEDUP_DETERMINISTIC);
     EQ_INT(o.output_expires, 19);
     EQ_INT(o.project_default.max_lines, 20);
     EQ_INT(o.project_default.max_inflight, 21);

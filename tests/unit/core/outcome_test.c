@@ -233,3 +233,37 @@ TEST(what_an_error_says_is_found_and_cut_to_fit)
         EQ_Z(text, rows[i].want);
     }
 }
+
+TEST(the_result_of_an_equal_line_differs_in_id_and_custom_id_only)
+{
+    static const char one[33] = "00000000000000000000000000000001";
+    static const char two[33] = "000000000000000000000000000000ff";
+    static const struct {
+        long status;
+        const char *body;
+    } rows[] = {
+        {200, "{\"custom_id\":\"not this\",\"usage\":{\"total_tokens\":3}}"},
+        {200, "{\"a\":\n[1, 2e5]}"},
+        {400, "no JSON }"},
+    };
+
+    for (size_t i = 0; i < COUNTOF(rows); i++) {
+        struct buf first, again, want;
+
+        buf_init(&first, 4096);
+        buf_init(&again, 4096);
+        buf_init(&want, 4096);
+        EQ_RC(outcome_line(&first, one, STR("\"a\\\"}\""), rows[i].status, "r",
+                           str_of(rows[i].body)),
+              RC_OK);
+        EQ_RC(outcome_line(&want, two, STR("\"second \\u0041\""), rows[i].status, "r",
+                           str_of(rows[i].body)),
+              RC_OK);
+        EQ_RC(outcome_again(&again, two, STR("\"second \\u0041\""), buf_peek(&first)),
+              RC_OK);
+        EQ_STR(buf_peek(&again), buf_peek(&want));
+        buf_done(&first);
+        buf_done(&again);
+        buf_done(&want);
+    }
+}
