@@ -17,6 +17,7 @@ enum member {
     CONTINUE_FROM,
     SAMPLE,
     PRIORITY,
+    TIER,
     PAUSED,
     CALLBACK_URL,
     MEMBERS
@@ -29,7 +30,7 @@ static const struct json_want wants[MEMBERS] = {
     [EXPIRES_ANCHOR] = {"anchor", EXPIRES},  [EXPIRES_SECONDS] = {"seconds", EXPIRES},
     [CONTINUE_FROM] = {"continue_from", -1}, [SAMPLE] = {"sample", -1},
     [PRIORITY] = {"priority", -1},           [PAUSED] = {"paused", -1},
-    [CALLBACK_URL] = {"callback_url", -1},
+    [CALLBACK_URL] = {"callback_url", -1},   [TIER] = {"tier", -1},
 };
 
 /* Metadata is kept as it was sent, white space and escapes included.  All pairs at their
@@ -252,6 +253,28 @@ static enum rc read_priority(const struct json_val *v, struct batch_body *ret,
     return rc;
 }
 
+static enum rc read_tier(const struct json_val *v, struct buf *text,
+                         struct batch_body *ret, struct apierr *e)
+{
+    struct str tier;
+    enum rc rc;
+
+    if (!body_given(v))
+        return RC_OK;
+    rc = body_string(v, "tier", text, e);
+    if (rc != RC_OK)
+        return rc;
+    tier = buf_peek(text);
+    ret->has_tier = true;
+    ret->idle = str_is(tier, "idle");
+    if (ret->idle || str_is(tier, "standard"))
+        return RC_OK;
+    return apierr_set(e, APIERR_VALUE, "tier",
+                      "Invalid 'tier': '%.*s'. Supported values are: 'standard' and "
+                      "'idle'.",
+                      APIERR_SHOW(tier));
+}
+
 static enum rc read_extensions(const struct json_val *vals,
                                const struct batch_rules *rules, struct buf *text,
                                struct batch_body *ret, struct apierr *e)
@@ -265,6 +288,9 @@ static enum rc read_extensions(const struct json_val *vals,
         rc = read_priority(&vals[PRIORITY], ret, e);
     if (rc == RC_OK)
         rc = body_bool(&vals[PAUSED], "paused", &ret->paused, e);
+    buf_reset(text);
+    if (rc == RC_OK)
+        rc = read_tier(&vals[TIER], text, ret, e);
     buf_reset(text);
     if (rc == RC_OK)
         rc = read_callback(&vals[CALLBACK_URL], rules, text, ret, e);
@@ -321,11 +347,15 @@ static enum rc edit_members(const struct json_val *vals, const struct batch_rule
 {
     enum rc rc = read_priority(&vals[PRIORITY], ret, e);
 
+    if (rc == RC_OK)
+        rc = read_tier(&vals[TIER], text, ret, e);
+    buf_reset(text);
     if (rc == RC_OK && body_given(&vals[WINDOW]))
         return read_window(&vals[WINDOW], rules, text, ret, e);
-    if (rc == RC_OK && !ret->has_priority)
+    if (rc == RC_OK && !ret->has_priority && !ret->has_tier)
         return apierr_set(e, APIERR_MISSING, NULL,
-                          "Nothing to change: give 'priority' or 'completion_window'.");
+                          "Nothing to change: give 'priority', 'tier' or "
+                          "'completion_window'.");
     return rc;
 }
 

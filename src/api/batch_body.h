@@ -35,6 +35,7 @@ struct batch_body {
     uint32_t sample;         /* 0: all lines run */
     int priority;            /* -10..10; 0 unless given */
     bool has_priority;       /* it was given */
+    bool idle, has_tier;     /* tier: "idle"; it was given */
     bool paused;
     char callback_url[CALLBACK_URL_MAX + 1]; /* "": none; its host is one of the list */
 };
@@ -48,6 +49,6 @@ NODISCARD enum rc batch_body_read_input(struct str text, struct batch_body *ret,
  * be there; an empty text is an empty object. */
 NODISCARD enum rc batch_body_read_retry(struct str text, const struct batch_rules *rules,
                                         struct batch_body *ret, struct apierr *e);
-/* Of POST /v1/batches/{id}: priority and completion_window, one of which must be there. */
+/* Of POST /v1/batches/{id}: priority, tier and completion_window, one of which must be there. */
 NODISCARD enum rc batch_body_read_edit(struct str text, const struct batch_rules *rules,
                                        struct batch_body *ret, struct apierr *e);

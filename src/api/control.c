@@ -15,9 +15,10 @@ static void apply(struct call *c, const struct id *id, const struct batch_edit *
 
     if (rc == RC_OK) {
         log_info("batch.edited",
-                 "req=%s batch=%s action=%s priority=%d paused=%d hold=%u window=%s",
-                 http_request_id(c->rq), id->z, verb, b.priority, b.paused, b.hold,
-                 b.window);
+                 "req=%s batch=%s action=%s priority=%d idle=%d paused=%d hold=%u "
+                 "window=%s",
+                 http_request_id(c->rq), id->z, verb, b.priority, b.idle, b.paused,
+                 b.hold, b.window);
         batches_reply_now(c, &b);
     } else if (rc == RC_CONFLICT) {
         call_fail_as(c, APIERR_CONFLICT, NULL, "Cannot %s a batch with status '%s'.",
@@ -88,6 +89,8 @@ void control_edit(struct call *c)
     if (rc == RC_OK) {
         edit.has_priority = body.has_priority;
         edit.priority = body.priority;
+        edit.has_idle = body.has_tier;
+        edit.idle = body.idle;
         edit.has_window = body.window[0] != '\0';
         edit.window = body.window;
         edit.expires_at = b.created_at + body.window_seconds;

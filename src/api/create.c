@@ -294,6 +294,7 @@ static void describe(struct making *m, const struct batch_body *body)
     m->b.continue_from = body->continue_from;
     m->b.hold = body->sample;
     m->b.priority = body->priority;
+    m->b.idle = body->idle;
     m->b.paused = body->paused;
     if (body->callback_url[0])
         m->b.callback_url = mem_dup(body->callback_url, strlen(body->callback_url));
@@ -420,6 +421,7 @@ static void describe_retry(struct making *m, const struct batch *from,
     m->b.output_expires_after = from->output_expires_after;
     m->b.continue_from = from->id;
     m->b.priority = from->priority;
+    m->b.idle = from->idle;
     if (from->callback_url)
         m->b.callback_url = mem_dup(from->callback_url, strlen(from->callback_url));
     if (body->window[0]) {

@@ -45,7 +45,7 @@ static enum rc look(struct call *c, const struct id *id, struct view *v, struct 
 
     for (int i = 0; i < 3; i++) {
         batch_done(&v->b);
-        *v = (struct view){.p = {.rate = -1, .eta = -1}};
+        *v = (struct view){.p = {.rate = -1, .eta = -1, .eta_late = -1}};
         rc = get_row(c, id, v, e);
         if (rc != RC_OK || batch_terminal(v->b.status))
             return rc;
@@ -127,14 +127,28 @@ static void put_eta(struct json_writer *w, const struct view *v)
     if (!v->live || v->p.eta < 0) {
         jw_null(w, "eta_seconds");
         jw_null(w, "eta_at");
+        jw_null(w, "eta_late_at");
         jw_time(w, "expires_at", v->b.expires_at);
         jw_null(w, "on_time");
         return;
     }
     jw_i64(w, "eta_seconds", v->p.eta);
     jw_time(w, "eta_at", at);
+    if (v->p.eta_late < 0)
+        jw_null(w, "eta_late_at");
+    else
+        jw_time(w, "eta_late_at", clock_wall_sec() + v->p.eta_late);
     jw_time(w, "expires_at", v->b.expires_at);
     jw_bool(w, "on_time", at <= v->b.expires_at);
+}
+
+/* Only of a batch that was found too late when it came. */
+static void put_late(struct json_writer *w, const struct engine_progress *p)
+{
+    jw_open(w, "admission", '{');
+    jw_bool(w, "fits", false);
+    jw_time(w, "feasible_at", p->fits_at);
+    jw_close(w, '}');
 }
 
 static void put(const struct view *v, struct buf *out)
@@ -158,6 +172,8 @@ static void put(const struct view *v, struct buf *out)
     jw_i64(&w, "following", v->p.following);
     jw_i64(&w, "reused", b->reused);
     jw_i64(&w, "priority", b->priority);
+    jw_z(&w, "tier", b->idle ? "idle" : "standard");
+    jw_bool(&w, "critical", v->live && v->p.critical);
     jw_bool(&w, "paused", b->paused);
     if (b->hold)
         jw_i64(&w, "sample", b->hold);
@@ -165,6 +181,8 @@ static void put(const struct view *v, struct buf *out)
         jw_null(&w, "sample");
     put_rate(&w, v);
     put_eta(&w, v);
+    if (v->live && v->p.late)
+        put_late(&w, &v->p);
     jw_z(&w, "why", why(v, text, sizeof text));
     jw_close(&w, '}');
 }

@@ -335,7 +335,13 @@ static enum rc check_upstream(const struct config_upstream *u, struct err *e)
 
 static enum rc check_upstreams(const struct config *c, struct err *e)
 {
+    static const char *const admission[] = {"warn", "reject", "idle", NULL};
     enum rc rc = RC_OK;
+
+    if (!is_one_of(c->admission, admission))
+        return err_set(e, RC_INVALID,
+                       "admission is '%.100s'; it must be warn, reject or idle",
+                       c->admission);
 
     for (size_t i = 0; i < c->n_upstreams && rc == RC_OK; i++)
         rc = check_upstream(&c->upstreams[i], e);
@@ -539,9 +545,17 @@ static struct engine_project *engine_projects(const struct config *c)
             .name = p->name,
             .max_lines = p->max_lines ? p->max_lines : c->project_lines,
             .max_inflight = p->max_inflight ? p->max_inflight : c->project_inflight,
+            .weight = p->weight,
         };
     }
     return all;
+}
+
+static enum engine_admission admission_of(const struct config *c)
+{
+    if (strcmp(c->admission, "reject") == 0)
+        return ADMISSION_REJECT;
+    return strcmp(c->admission, "idle") == 0 ? ADMISSION_IDLE : ADMISSION_WARN;
 }
 
 static enum engine_hedge hedge_of(const struct config_upstream *u)
@@ -574,6 +588,7 @@ void config_engine(const struct config *c, struct engine_opts *ret,
             .window = u->window,
             .requests_per_minute = u->requests_per_minute,
             .tokens_per_minute = u->tokens_per_minute,
+            .reserve = u->reserve,
         };
     }
     *ret = (struct engine_opts){
@@ -598,6 +613,7 @@ void config_engine(const struct config *c, struct engine_opts *ret,
         .aliases = c->aliases,
         .n_aliases = c->n_aliases,
         .models_refresh = c->models_refresh,
+        .admission = admission_of(c),
         .output_expires = c->output_expires / USEC_PER_SEC,
         .workers = c->workers,
         .project_default = {.max_lines = c->project_lines,

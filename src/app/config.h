@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 
-enum { CONFIG_SETTINGS = 48 }; /* rows of the table in setting.c */
+enum { CONFIG_SETTINGS = 49 }; /* rows of the table in setting.c */
 
 enum config_origin { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENVIRONMENT, CONFIG_FLAG };
 
@@ -33,6 +33,7 @@ struct config_upstream {
     char *key;                        /* the content of key_file; NULL: none */
     unsigned max_inflight;            /* 0: the general one */
     unsigned window;                  /* 0: as it is found out */
+    unsigned reserve;
     unsigned requests_per_minute, tokens_per_minute; /* 0: as it tells */
     bool insecure;
 };
@@ -50,6 +51,7 @@ struct config_project {
     char *name;
     uint64_t max_bytes;                                       /* 0: as in [limits] */
     unsigned max_files, max_batches, max_lines, max_inflight; /* likewise */
+    unsigned weight;                                          /* 0: 1 */
 };
 
 /* Each field before `origin` is one row of the table in setting.c. */
@@ -69,6 +71,7 @@ struct config {
     usec_t retry_base, retry_cap, sync_interval;
     uint64_t max_answer;
     unsigned workers;
+    char *admission;
     usec_t models_refresh;
     enum dedup_mode dedup;
 

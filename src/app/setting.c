@@ -75,6 +75,8 @@ const struct setting settings[] = {
         "Largest answer taken from an upstream; a larger one fails its line."),
     KEY(dispatch, workers, UINT, "2", 1, 64, BOTH, false,
         "Threads that validate input, sync results and write output files."),
+    KEY(dispatch, admission, TEXT, "warn", 0, 0, SERVE, false,
+        "A batch that would not be in time: warn takes it and tells, reject fails it, idle takes it as idle work."),
     KEY(dispatch, models_refresh, TIME, "30s", 0, DAY, SERVE, false,
         "Upstreams are asked for their models so often; 0s never asks again."),
     KEY(dispatch, dedup, DEDUP, "embeddings", 0, 0, BOTH, false,
@@ -159,6 +161,8 @@ const struct setting upstream_settings[] = {
         "Send a line that is late on it to another one, too: auto where a closed call was seen to stop, on, off.", NULL),
     KEY(window, UINT, NULL, 1, LIMIT_INFLIGHT,
         "Requests in flight to it, always; without it the best number is found.", "128"),
+    KEY(reserve, UINT, "45", 1, 95,
+        "Percent of its room that idle work leaves to other requests.", NULL),
     KEY(requests_per_minute, UINT, NULL, 1, UINT32_MAX,
         "Its quota of requests; without it what its answers say.", "5000"),
     KEY(tokens_per_minute, UINT, NULL, 1, UINT32_MAX,
@@ -197,6 +201,8 @@ static const struct setting project_settings[] = {
         "Most lines of it that wait or run.", "2000000"),
     KEY(max_inflight, UINT, NULL, 1, LIMIT_INFLIGHT,
         "Most requests of it in flight.", "32"),
+    KEY(weight, UINT, NULL, 1, 1000,
+        "Its share of the work beside other projects; without it 1.", "3"),
 };
 #undef KIND
 #undef STRUCT

@@ -14,7 +14,7 @@ struct submit_options {
     struct cli_results results;
     const char *endpoint, *window;
     struct option_texts metadata;
-    bool wait, quiet;
+    bool wait, quiet, idle;
 };
 
 static const struct option_spec options[] = {
@@ -24,6 +24,8 @@ static const struct option_spec options[] = {
      "Deadline: the batch ends after so long, done or not [24h]."},
     {0, "metadata", "KEY=VALUE", OPTION_TEXTS, offsetof(struct submit_options, metadata),
      "Metadata to keep with the batch; may be repeated."},
+    {0, "idle", NULL, OPTION_SWITCH, offsetof(struct submit_options, idle),
+     "Use only room that nobody else wants."},
     {'w', "wait", NULL, OPTION_SWITCH, offsetof(struct submit_options, wait),
      "Wait for the end, with progress on stderr."},
     {'o', "output", "FILE", OPTION_TEXT, offsetof(struct submit_options, results.output),
@@ -69,6 +71,8 @@ static void put_request(const struct submit_options *o, const struct id *file,
     jw_str(&w, "input_file_id", id_str(file));
     jw_z(&w, "endpoint", endpoint_path(ep));
     jw_z(&w, "completion_window", o->window ? o->window : "24h");
+    if (o->idle)
+        jw_z(&w, "tier", "idle");
     if (o->metadata.n)
         jw_open(&w, "metadata", '{');
     for (size_t i = 0; i < o->metadata.n; i++) {

@@ -101,6 +101,7 @@ struct batch {
 
     /* Extensions: the API's object does not show them. */
     int priority;             /* -10..10, higher first; 0 unless asked for */
+    bool idle;                /* it has only the room that nobody else wants */
     bool paused;              /* no line of it is sent */
     uint32_t hold;            /* only items below it are sent; 0: all */
     struct id continue_from;  /* a batch whose finished lines are taken over; "": none */

@@ -5,6 +5,7 @@
  * On a worker; owns the live batch until task_report().  What it finds goes to the store
  * first and to the loop then, so a crash in between repeats it.
  */
+#include "engine/admission.h"
 #include "engine/intake.h"
 #include "engine/follow.h"
 #include "engine/jobs.h"
@@ -189,21 +190,18 @@ static enum rc begin(struct live *l, const char *model)
     return rc == RC_OK ? open_log(l) : rc;
 }
 
-/* Every line is good: what an earlier batch answered goes to the log, then it runs. */
+/* Every line is good: what an earlier batch answered goes to the log; whether it runs is
+ * for the loop to say. */
 static enum rc go_live(struct live *l, const struct intake_result *result,
                        struct reuse *reuse)
 {
     const char *model = result->several ? NULL : result->model;
-    struct batch_counts counts = {.total = l->items};
-    struct batch_change change = {.counts = &counts};
     char *errors = NULL;
-    uint32_t reused;
     enum rc rc = begin(l, model);
 
     if (rc == RC_OK)
         rc = reuse_run(l, reuse);
-    reused =
-        l->synced.completed; /* all that the log has so far, also of before a crash */
+    l->reused = l->synced.completed; /* all that the log has, also of before a crash */
     if (rc == RC_OK)
         rc = follow_recover(l);
     if (rc == RC_OK)
@@ -212,12 +210,51 @@ static enum rc go_live(struct live *l, const struct intake_result *result,
         return rc;
     if (errors)
         return refuse(l, errors);
+    l->has_model = model != NULL;
+    if (model)
+        memcpy(l->model, model, strlen(model) + 1);
+    l->outlook = OUTLOOK_ASKED;
+    return RC_OK;
+}
+
+/* It runs, as idle work: an edit of the same moment and this one have one order. */
+static enum rc demote(struct live *l, const struct batch_change *change)
+{
+    struct engine *g = l->engine;
+    enum rc rc;
+
+    pthread_mutex_lock(&g->edit_lock);
+    rc = live_move(l, BATCH_EV_VALID, change);
+    if (rc == RC_OK)
+        engine_post(g, (struct command){.note.kind = NOTE_EDIT,
+                                        .batch = l->id,
+                                        .wishes = {.priority = l->rec.priority,
+                                                   .idle = l->rec.idle,
+                                                   .paused = l->rec.paused,
+                                                   .hold = l->rec.hold,
+                                                   .expires_at = l->rec.expires_at}});
+    pthread_mutex_unlock(&g->edit_lock);
+    return rc;
+}
+
+/* What the loop found of a batch whose lines are good: it runs, or it is refused. */
+static enum rc settle(struct live *l)
+{
+    enum engine_admission how = l->engine->o.admission;
+    bool late = l->outlook == OUTLOOK_LATE;
+    struct batch_counts counts = {.total = l->items};
+    struct batch_change change = {.counts = &counts,
+                                  .idle = late && how == ADMISSION_IDLE};
+    enum rc rc;
+
+    if (late && how == ADMISSION_REJECT)
+        return refuse(l, admission_error(l));
     publish(l);
-    if (model && model[0])
-        change.model = model;
+    if (l->has_model && l->model[0])
+        change.model = l->model;
     if (!id_none(&l->rec.continue_from))
-        change.reused = &reused;
-    rc = live_move(l, BATCH_EV_VALID, &change);
+        change.reused = &l->reused;
+    rc = change.idle ? demote(l, &change) : live_move(l, BATCH_EV_VALID, &change);
     if (rc == RC_NOTFOUND || rc == RC_IO || rc == RC_CORRUPT || rc == RC_NOSPACE)
         board_remove(l->engine->board, &l->id);
     return rc == RC_CONFLICT ? RC_OK : rc;
@@ -288,6 +325,7 @@ static void start_over(struct live *l)
     mem_free(l->done);
     l->done = NULL;
     l->items = 0;
+    l->outlook = OUTLOOK_NONE;
     l->synced = (struct tally){0};
 }
 
@@ -329,5 +367,13 @@ void expire_run(struct pool_job *job)
     pthread_mutex_unlock(&g->edit_lock);
     if (t->rc == RC_CONFLICT)
         t->rc = RC_OK; /* somebody closed it first; l->rec says how */
+    task_report(t);
+}
+
+void admitted_run(struct pool_job *job)
+{
+    struct task *t = CONTAINER_OF(job, struct task, job);
+
+    t->rc = atomic_load(&t->live->engine->stopping) ? RC_CANCELLED : settle(t->live);
     task_report(t);
 }

@@ -264,7 +264,8 @@ static struct sched_upstream_opts upstream_opts(const struct engine *g,
                                         .fixed = u->window != 0,
                                         .aborts = u->hedge == HEDGE_ON,
                                         .requests_per_min = u->requests_per_minute,
-                                        .tokens_per_min = u->tokens_per_minute};
+                                        .tokens_per_min = u->tokens_per_minute,
+                                        .reserve = u->reserve / 100.0};
 }
 
 static enum rc add_upstreams(struct engine *g, const struct engine_upstream *ups,
@@ -501,8 +502,8 @@ enum rc engine_edit(struct engine *g, const struct id *project, const char *id,
         board_changed(g->board, &ret->id);
         engine_post(g, (struct command){.note.kind = NOTE_EDIT,
                                         .batch = ret->id,
-                                        .wishes = {ret->priority, ret->paused, ret->hold,
-                                                   ret->expires_at,
+                                        .wishes = {ret->priority, ret->idle, ret->paused,
+                                                   ret->hold, ret->expires_at,
                                                    edit->has_paused && !edit->paused}});
     }
     pthread_mutex_unlock(&g->edit_lock);

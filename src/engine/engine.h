@@ -41,7 +41,15 @@ struct engine_upstream {
     unsigned max_inflight; /* 0: the engine's */
     unsigned window;       /* so many calls in flight, not more and not less; 0: as it is
                               found out */
+    unsigned reserve; /* percent of its room that idle work leaves to others; 0: 40 */
     unsigned requests_per_minute, tokens_per_minute; /* its quotas; 0: as it tells */
+};
+
+/* What becomes of a batch that would not be in time without others missing theirs. */
+enum engine_admission {
+    ADMISSION_WARN,   /* it is taken, and that is told */
+    ADMISSION_REJECT, /* it fails: batch_capacity_exceeded */
+    ADMISSION_IDLE    /* it is taken as idle work */
 };
 
 /* What one project may use at a time; 0: no limit. */
@@ -49,6 +57,7 @@ struct engine_project {
     const char *name;
     uint32_t max_lines;    /* that wait or run, over its live batches */
     unsigned max_inflight; /* calls */
+    unsigned weight;       /* shares of the work beside the others'; 0: 1 */
 };
 
 struct engine_opts {
@@ -71,8 +80,9 @@ struct engine_opts {
     size_t max_line_bytes;
     bool many_models;
     enum dedup_mode dedup;
-    int64_t output_expires;                /* seconds after the end; 0: never */
-    unsigned workers;                      /* 0: 2 */
+    int64_t output_expires; /* seconds after the end; 0: never */
+    unsigned workers;       /* 0: 2 */
+    enum engine_admission admission;
     struct engine_project project_default; /* of projects not listed; no name */
     const struct engine_project *projects; /* copied */
     size_t n_projects;
@@ -152,7 +162,12 @@ struct engine_progress {
     double rate;        /* results a second, as rate.h says; less than 0: not known */
     int64_t eta;        /* seconds to its last result if all goes on so; -1: not known */
     bool stopped;       /* nothing more of it is sent until it is resumed (`why`) */
-    char why[512];      /* what it does or waits for: one sentence of UTF-8 */
+    int64_t eta_late;   /* nine times of ten before that; -1: not known */
+    bool critical;      /* it goes first: it would miss its deadline otherwise */
+    bool late;          /* when it came it was found that it would not be in time; */
+    int64_t
+        fits_at;   /* ... and that this deadline would hold (wall seconds; 0: unknown) */
+    char why[512]; /* what it does or waits for: one sentence of UTF-8 */
 };
 /* Asks the engine's loop and waits for its next turn.  false: it has no such batch. */
 bool engine_progress(struct engine *g, const struct id *batch,

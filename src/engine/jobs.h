@@ -6,7 +6,9 @@
 
 #include "engine/work.h"
 
-void admit_run(struct pool_job *job);  /* validates a new batch, recovers one of before */
+void admit_run(struct pool_job *job); /* validates a new batch, recovers one of before */
+void admitted_run(
+    struct pool_job *job);             /* the loop has told whether it will be in time */
 void expire_run(struct pool_job *job); /* its time is over: says so in the store */
 void finish_run(struct pool_job *job); /* log to files, then the terminal status */
 

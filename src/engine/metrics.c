@@ -195,6 +195,9 @@ void engine_metrics(struct engine *g, struct buf *b)
     one(b, "batchd_lines_deduplicated_total", "counter",
         "Lines that got the answer of another line that asks the same.",
         atomic_load(&st->deduplicated));
+    one(b, "batchd_batches_late_total", "counter",
+        "New batches that would not have been in time (see the setting admission).",
+        atomic_load(&st->late));
     one(b, "batchd_retries_total", "counter", "Lines put back for another try.",
         atomic_load(&st->retries));
     one(b, "batchd_log_commits_total", "counter", "Group commits of the results logs.",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "engine/phases.h"
+#include "engine/admission.h"
 #include "engine/dispatch.h"
 #include "engine/follow.h"
 #include "engine/jobs.h"
@@ -152,12 +153,13 @@ static void enter_close(struct live *l, usec_t now)
 /* Each project has a group of its own: what one is served is weighed against the others. */
 static uint16_t group_of(struct engine *g, const struct id *project)
 {
-    unsigned max = projects_get(g->projects, project)->max_inflight;
+    const struct engine_project *p = projects_get(g->projects, project);
+    unsigned max = p->max_inflight;
     uintptr_t group = (uintptr_t)map_get(g->groups, id_str(project));
 
     if (group)
         return (uint16_t)group;
-    group = sched_group_add(g->sched, max, 1);
+    group = sched_group_add(g->sched, max, p->weight);
     map_put(g->groups, id_str(project), (void *)group);
     return (uint16_t)group;
 }
@@ -174,6 +176,7 @@ static void take_wishes(struct live *l)
         return;
     l->edited = false;
     l->rec.priority = l->wishes.priority;
+    l->rec.idle = l->wishes.idle;
     l->rec.paused = l->wishes.paused;
     l->rec.hold = l->wishes.hold;
     l->rec.expires_at = l->wishes.expires_at;
@@ -192,17 +195,19 @@ static void steer(struct live *l, usec_t now)
 
     take_wishes(l);
     over = clock_due_sec() >= b->expires_at; /* nothing goes out until a job has looked */
+    queues_idle(l, b->idle);
     queues_edit(l, b->priority, b->paused || over, b->hold, deadline_of(l, now));
     arm_deadline(l, now);
 }
 
-static void enter_run(struct live *l, usec_t now)
+static struct sched_batch_opts opts_of(struct live *l, usec_t now)
 {
     struct sched_batch_opts o = {.n_items = l->items, .done = l->done};
     enum endpoint ep = l->rec.endpoint;
 
-    take_wishes(l);
     o.priority = l->rec.priority;
+    o.idle = l->rec.idle;
+    o.window = (l->rec.expires_at - l->rec.created_at) * USEC_PER_SEC;
     /* Of one that was finalizing, a damaged log lost lines: nobody could release them. */
     o.paused = l->rec.paused && l->rec.status == BATCH_IN_PROGRESS;
     o.hold = l->rec.status == BATCH_IN_PROGRESS ? l->rec.hold : 0;
@@ -210,11 +215,21 @@ static void enter_run(struct live *l, usec_t now)
     o.group = group_of(l->engine, &l->rec.project);
     /* What is made twice is paid for twice, and kept twice: a video is a job. */
     o.once = ep == ENDPOINT_IMAGES || ep == ENDPOINT_IMAGE_EDITS || ep == ENDPOINT_VIDEOS;
+    return o;
+}
+
+static void enter_run(struct live *l, usec_t now)
+{
+    struct sched_batch_opts o;
+
+    take_wishes(l);
+    o = opts_of(l, now);
     l->once = o.once;
     l->phase = LIVE_RUN;
     rate_start(&l->rate, now);
     follow_start(l);
     queues_add(l, &o, now);
+    index_trim(l->index);
     mem_free(l->done);
     l->done = NULL;
     arm_deadline(l, now);
@@ -265,11 +280,39 @@ void phase_resume(struct live *l)
 /* --- Notes ---------------------------------------------------------------------------
  */
 
+/* Its lines are good; whether it will be in time is known here alone. */
+static void judge(struct live *l, usec_t now)
+{
+    struct sched_batch_opts o;
+    char at[32];
+
+    take_wishes(l);
+    o = opts_of(l, now);
+    o.paused = true;
+    o.hold = 0;
+    queues_remove(l);
+    queues_add(l, &o, now);
+    l->outlook =
+        l->rec.idle || queues_fit(l, now, &l->fits_at) ? OUTLOOK_FITS : OUTLOOK_LATE;
+    if (l->outlook == OUTLOOK_LATE) {
+        atomic_fetch_add(&l->engine->stats.late, 1);
+        log_warn("batch.late", "batch=%s action=%s deadline=%lld would_hold=%s", l->id.z,
+                 admission_name(l->engine->o.admission), (long long)l->rec.expires_at,
+                 admission_time(l->fits_at, at));
+    }
+    start_job(l, NOTE_ADMITTED, admitted_run);
+}
+
 void phase_admitted(struct live *l, usec_t now)
 {
     l->busy = false;
     if (task_failed(l, now))
         return;
+    if (l->task.rc == RC_OK && l->outlook == OUTLOOK_ASKED) {
+        judge(l, now);
+        return;
+    }
+    queues_remove(l); /* as it was judged */
     if (l->task.rc ==
         RC_AGAIN) { /* too early to say which models or what room there is */
         l->held = !roster_ready(l->engine);

@@ -189,6 +189,7 @@ static void say_running(struct look *k)
     unsigned limit = projects_get(k->g->projects, &k->l->rec.project)->max_inflight;
     const char *model = forsaken(k);
     char pace[64] = "", bound[256] = "";
+    const char *first = k->v.critical ? "; it goes before others to be in time" : "";
 
     k->flows = true;
     if (k->ret->rate >= 0)
@@ -199,8 +200,8 @@ static void say_running(struct look *k)
     else if (k->v.group_full)
         snprintf(bound, sizeof bound, "; its project may have no more than %u at a time",
                  limit);
-    say(k, "Running: %u call%s in flight%s%s.", k->l->inflight, plural(k->l->inflight),
-        pace, bound);
+    say(k, "Running: %u call%s in flight%s%s%s.", k->l->inflight, plural(k->l->inflight),
+        pace, first, bound);
 }
 
 static bool all_answered(const struct live *l)
@@ -234,6 +235,11 @@ static void say_waiting(struct look *k)
             limit, plural(limit));
     } else if (!k->v.room) {
         say_no_room(k);
+    } else if (l->rec.idle) {
+        k->flows = true;
+        say(k,
+            "Idle work: it waits until its upstream servers have room that nobody else "
+            "wants.");
     } else if (k->v.suspects) {
         say(k,
             "%u line%s with which calls broke wait%s to be tried with nothing beside "
@@ -325,16 +331,35 @@ static void view_all(struct look *k)
             continue;
         k->v.ready += v.ready;
         k->v.suspects += v.suspects;
+        k->v.critical = k->v.critical || v.critical;
         k->v.due = v.due < k->v.due ? v.due : k->v.due;
         k->v.group_full = k->v.group_full || v.group_full;
         k->v.room = k->v.room || (v.room && v.ready);
     }
 }
 
+static int64_t seconds_to(const struct look *k, usec_t at)
+{
+    return at == USEC_INFINITY ? -1 : (int64_t)seconds_until(k, at);
+}
+
+/* As the scheduler sees it; where that does not know enough yet, as results came so far. */
+static void tell_end(struct look *k)
+{
+    const struct live *l = k->l;
+    double left = l->items - l->synced.completed - l->synced.failed;
+    usec_t likely, late;
+
+    queues_eta(l, k->now, &likely, &late);
+    k->ret->eta = seconds_to(k, likely);
+    k->ret->eta_late = seconds_to(k, late);
+    if (k->ret->eta < 0 && k->ret->rate > 0)
+        k->ret->eta = (int64_t)ceil(left / k->ret->rate);
+}
+
 static void look_run(struct look *k)
 {
     const struct live *l = k->l;
-    double left;
 
     view_all(k);
     k->ret->counted = true;
@@ -355,9 +380,8 @@ static void look_run(struct look *k)
         say_running(k);
     else
         say_waiting(k);
-    left = l->items - l->synced.completed - l->synced.failed;
-    if (k->flows && k->ret->rate > 0 && (l->rec.hold == 0 || l->rec.hold >= l->items))
-        k->ret->eta = (int64_t)ceil(left / k->ret->rate);
+    if (k->flows && (l->rec.hold == 0 || l->rec.hold >= l->items))
+        tell_end(k);
 }
 
 /* --- Before and after ----------------------------------------------------------------
@@ -432,7 +456,7 @@ static void look(struct look *k)
     }
     if (!k->g->draining)
         return;
-    k->ret->eta = -1;
+    k->ret->eta = k->ret->eta_late = -1;
     say(k, k->g->dead
                ? "The server has stopped because its disk or its database failed; "
                  "the batch goes on when the server has been restarted."
@@ -457,9 +481,13 @@ void progress_answer(struct engine *g, struct inquiry *q, usec_t now)
     const struct live *l = map_get(g->lives, id_str(&q->batch));
     struct look k = {.g = g, .l = l, .now = now, .ret = q->ret};
 
-    *q->ret = (struct engine_progress){.rate = -1, .eta = -1};
-    if (l)
+    *q->ret = (struct engine_progress){.rate = -1, .eta = -1, .eta_late = -1};
+    if (l) {
         look(&k);
+        q->ret->critical = k.v.critical;
+        q->ret->late = l->outlook == OUTLOOK_LATE;
+        q->ret->fits_at = l->fits_at;
+    }
     answer(q, l != NULL);
 }
 

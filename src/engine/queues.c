@@ -250,7 +250,6 @@ void queues_add(struct live *l, const struct sched_batch_opts *o, usec_t now)
     else
         queue_add(&l->queues[0], &all, o, now);
     lines_done(&all);
-    index_trim(l->index);
     l->scheduled = true;
 }
 
@@ -266,6 +265,43 @@ void queues_resume(struct live *l)
 {
     for (unsigned i = 0; l->scheduled && i < l->n_queues; i++)
         sched_batch_resume(l->engine->sched, l->queues[i].handle);
+}
+
+void queues_idle(struct live *l, bool idle)
+{
+    for (unsigned i = 0; l->scheduled && i < l->n_queues; i++)
+        sched_batch_idle(l->engine->sched, l->queues[i].handle, idle);
+}
+
+bool queues_fit(const struct live *l, usec_t now, int64_t *ret_at)
+{
+    usec_t latest = 0, at;
+    bool fit = true;
+
+    for (unsigned i = 0; l->scheduled && i < l->n_queues; i++) {
+        if (sched_batch_fits(l->engine->sched, l->queues[i].handle, now, &at))
+            continue;
+        fit = false;
+        latest = at > latest ? at : latest;
+    }
+    *ret_at = 0;
+    if (!fit && latest < USEC_INFINITY)
+        *ret_at = (clock_due() + (latest - now) + USEC_PER_SEC - 1) / USEC_PER_SEC;
+    return fit;
+}
+
+void queues_eta(const struct live *l, usec_t now, usec_t *ret_likely, usec_t *ret_late)
+{
+    *ret_likely = *ret_late = l->scheduled ? now : USEC_INFINITY;
+    for (unsigned i = 0; l->scheduled && i < l->n_queues; i++) {
+        struct sched_eta eta;
+
+        sched_batch_eta(l->engine->sched, l->queues[i].handle, now, &eta);
+        if (eta.work < 1)
+            continue;
+        *ret_likely = eta.likely > *ret_likely ? eta.likely : *ret_likely;
+        *ret_late = eta.late > *ret_late ? eta.late : *ret_late;
+    }
 }
 
 void queues_close(struct live *l)

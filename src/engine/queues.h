@@ -40,6 +40,12 @@ void queues_add(struct live *l, const struct sched_batch_opts *o, usec_t now);
 void queues_edit(struct live *l, int priority, bool paused, uint32_t hold,
                  usec_t deadline);
 void queues_resume(struct live *l); /* what the scheduler has stopped */
+void queues_idle(struct live *l, bool idle);
+/* Will it be in time (sched_batch_fits)?  *ret_at: the deadline that would hold, wall
+ * seconds; 0: it cannot be told. */
+bool queues_fit(const struct live *l, usec_t now, int64_t *ret_at);
+/* When its last line will be there; USEC_INFINITY: it cannot be told. */
+void queues_eta(const struct live *l, usec_t now, usec_t *ret_likely, usec_t *ret_late);
 void queues_close(struct live *l);
 void queues_remove(struct live *l);
 uint32_t queues_waiting(const struct live *l); /* items; 0 when not scheduled */

@@ -39,6 +39,9 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* Will a new batch be in time?  ASKED: its checks are done, the loop is to tell. */
+enum outlook { OUTLOOK_NONE, OUTLOOK_ASKED, OUTLOOK_FITS, OUTLOOK_LATE };
+
 enum live_phase { LIVE_ADMIT, LIVE_RUN, LIVE_CLOSE, LIVE_FINISH, LIVE_STUCK };
 
 /* What a job or another thread tells the loop. */
@@ -62,6 +65,7 @@ struct note {
 /* What may be changed of a batch while it runs, as its row says. */
 struct wishes {
     int priority;
+    bool idle;
     bool paused;
     uint32_t hold;
     int64_t expires_at;
@@ -121,6 +125,12 @@ struct live {
     uint8_t *done;        /* bit i: item i has its result in the log (admit, finish) */
     struct queue *queues; /* one for each model (queues.h) */
     unsigned n_queues;
+    enum outlook outlook;
+    uint32_t reused; /* ASKED: lines that an earlier batch had answered */
+    int64_t
+        fits_at; /* LATE: the earliest deadline that would hold, wall seconds; 0: none */
+    bool has_model; /* ASKED: all its lines name one, l->model; "": none names any */
+    char model[LIMIT_MODEL + 1];
     uint8_t *queue_of; /* of each item; NULL: there is one queue */
     struct follow
         *follow; /* lines that get others' answers (follow.h); NULL: none does */
@@ -170,6 +180,7 @@ struct up_gauge {
 };
 
 struct engine_stats {
+    atomic_ullong late; /* batches that would not have been in time */
     atomic_ullong calls[OUTCOME_COUNT];
     atomic_ullong closed, dropped, evicted, reprieves; /* calls, see metrics.c */
     atomic_ullong deduplicated;                        /* lines */

@@ -75,6 +75,8 @@ usec_t sched_doubled(usec_t base, unsigned times, usec_t cap)
 void sched_pause(struct sched *s, bool paused)
 {
     s->paused = paused;
+    for (unsigned i = 0; i < s->n_ups; i++)
+        speed_idle(&s->ups[i]);
 }
 
 /* --- Out ----------------------------------------------------------------------------- */
@@ -258,7 +260,7 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
     up_reopen(s, now);
     if (s->paused)
         return 0;
-    turn_judge(s, now);
+    promise_judge(s, now);
     memset(&open, 0xff, sizeof open);
     while (n < max) {
         struct next x = {.now = now, .out = &out[n]};
@@ -273,12 +275,14 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
         up = up_pick(s, &open, NO_UPSTREAM, false);
         if (up == NO_UPSTREAM)
             break;
-        if (turn_each(s, up, take_turn, &x))
+        if (turn_each(s, up, take_turn, &x)) {
             n += x.got;
-        else if (hedge(s, up, now, &out[n]))
+        } else if (hedge(s, up, now, &out[n])) {
             n++;
-        else
+        } else {
+            speed_idle(&s->ups[up]);
             sched_set_del(&open, up);
+        }
     }
     return n;
 }
@@ -421,6 +425,8 @@ enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
     up_refresh(s, t->upstream);
     turn_charge(s, q, work - c.work); /* what was charged was an estimate */
     length_seen(s, q, &q->items[c.pos], o);
+    if (o->cls == OUTCOME_DONE && o->has_usage)
+        length_bias(s, q, c.work, work);
     if (c.lost)
         return SCHED_DROP;
     if (!elsewhere)
@@ -511,5 +517,7 @@ usec_t sched_next_wake(const struct sched *s, usec_t now)
         at = s->heap[0].at;
     if (!s->paused && call_wake(s) < at)
         at = call_wake(s);
+    if (!s->paused && promise_wake(s) < at)
+        at = promise_wake(s);
     return at > now ? at : now;
 }

@@ -186,7 +186,8 @@ struct sched_batch_opts {
     usec_t window;        /* from its creation to its deadline; 0: not known */
     int priority;         /* SCHED_PRIORITY_MIN .. _MAX */
     bool paused;          /* nothing is handed out */
-    bool idle;            /* only room that nobody else wants */
+    bool idle;            /* only room that nobody else wants; as others from when it
+                             would take 0.8 of the time to its deadline */
     bool once;            /* no line of it may be sent twice at a time (hedged) */
     uint32_t hold;        /* only items below it are handed out; 0: all */
     const struct sched_set *upstreams; /* NULL: all; copied; an empty set waits */
@@ -214,6 +215,8 @@ uint32_t sched_batch_add(struct sched *s, const struct sched_batch_opts *o, usec
 /* Changes what a batch was added with; what is in flight goes on. */
 void sched_batch_edit(struct sched *s, uint32_t batch, int priority, bool paused,
                       uint32_t hold, usec_t deadline);
+/* Idle work from now on, or not any more. */
+void sched_batch_idle(struct sched *s, uint32_t batch, bool idle);
 /* Other upstreams from now on (NULL: all); what is in flight goes on. */
 void sched_batch_upstreams(struct sched *s, uint32_t batch, const struct sched_set *set);
 /* Takes a stopped batch up again: its next lines are scouts once more. */
@@ -233,6 +236,21 @@ void sched_batch_view(const struct sched *s, uint32_t batch,
                       struct sched_batch_view *ret);
 /* Lines of higher priority that could go, now or when one has gone, where it wants to. */
 uint64_t sched_batch_ahead(const struct sched *s, uint32_t batch);
+
+/* When a batch will end if all goes on as it does: half of the time before `likely`, nine
+ * times of ten before `late`; USEC_INFINITY: it cannot be told. */
+struct sched_eta {
+    usec_t likely, late;
+    double work; /* that is left of it */
+};
+/* Takes time with the number of batches. */
+void sched_batch_eta(const struct sched *s, uint32_t batch, usec_t now,
+                     struct sched_eta *ret);
+
+/* Will the batch end before its deadline, promises made to others being kept?  That is
+ * asked with 0.85 of what upstreams are known to get done; true where that is not known.
+ * *ret_at (NULL is fine): the earliest deadline that it could have, monotonic. */
+bool sched_batch_fits(const struct sched *s, uint32_t batch, usec_t now, usec_t *ret_at);
 
 /* --- Lines out and back --------------------------------------------------------------
  */

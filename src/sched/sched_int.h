@@ -10,6 +10,7 @@
  *   sched_length.c  how long answers are, and what work that makes
  *   sched_call.c    calls in flight, and second calls for lines that are late
  *   sched.c         tickets: out and back
+ *   sched_promise.c deadlines: which batches would miss them, when each will end
  *   sched_view.c    what those are told who ask
  */
 #pragma once
@@ -59,6 +60,17 @@ struct retries { /* first in, first out */
 
 #define LENGTH_BINS    24 /* answers of 2^i to 2^(i+1) - 1 tokens */
 #define LENGTH_BUCKETS 12 /* by max_out: 0, < 32, < 64, ... */
+
+/* What answered lines were, beside what they were taken for: sums of work that fade. */
+struct bias {
+    double real, taken;
+    uint32_t n;
+};
+
+/* Lines that were not handed out, summed up by what they allow themselves. */
+struct asks {
+    double n, fresh, prompt, max_out; /* lines; tokens */
+};
 
 struct lengths {
     uint32_t n;
@@ -126,6 +138,7 @@ struct batch_queue {
     usec_t deadline, window;
     double mean_work; /* of its lines that went, estimated */
     bool used, closed, paused, idle, once, critical;
+    bool aged; /* idle, and it is time for it */
 
     /* sched_place.c */
     struct sched_item *items; /* first those that share, in order, then the bins */
@@ -144,6 +157,8 @@ struct batch_queue {
 
     /* sched_length.c */
     struct lengths lengths[LENGTH_BUCKETS], all_lengths;
+    struct asks asks[LENGTH_BUCKETS];
+    struct bias bias;
     uint32_t lengths_due; /* the bins are judged again at so many answers */
 
     /* sched_call.c */
@@ -196,8 +211,10 @@ struct sched {
     uint32_t lost; /* list of calls to be closed */
     usec_t hedge_at;
     struct lengths lengths; /* of all batches */
+    struct bias bias;       /* likewise */
     struct cuts *cuts;      /* sched_place.c */
     unsigned n_cuts;
+    unsigned n_idle;    /* batches that may age */
     usec_t promises_at; /* the deadlines are looked at next */
     bool paused;
 
@@ -287,10 +304,16 @@ void turn_park(struct sched *s, struct batch_queue *q);
 void turn_unpark(struct sched *s);
 void turn_charge(struct sched *s, const struct batch_queue *q, double work);
 /* Tries the batches in order of their turn; false: none has a line for this upstream. */
-/* Finds, once a second, the batches that would miss their deadlines. */
-void turn_judge(struct sched *s, usec_t now);
 typedef bool turn_fn(struct sched *s, struct batch_queue *q, uint16_t up, void *ctx);
 bool turn_each(struct sched *s, uint16_t up, turn_fn *fn, void *ctx);
+
+/* sched_promise.c */
+/* Finds, once a second, the batches that would miss their deadlines. */
+void promise_judge(struct sched *s, usec_t now);
+/* When it has something to find though nothing else happens; USEC_INFINITY: never. */
+usec_t promise_wake(const struct sched *s);
+/* How a batch is ranked was changed: to be looked at before the next line. */
+void promise_stale(struct sched *s);
 
 /* sched_place.c */
 void place_add(struct sched *s, struct batch_queue *q, const struct sched_batch_opts *o);
@@ -306,6 +329,14 @@ uint32_t place_take(struct sched *s, struct batch_queue *q, uint16_t up);
 double length_out(const struct sched *s, const struct batch_queue *q, uint32_t max_out);
 double length_work(const struct sched *s, const struct batch_queue *q,
                    const struct sched_item *i);
+/* A line was taken for so much work and was so much. */
+void length_bias(struct sched *s, struct batch_queue *q, double taken, double real);
+/* By how much estimates of its lines are to be multiplied. */
+double length_factor(const struct sched *s, const struct batch_queue *q);
+/* The work of the lines that were not handed out. */
+double length_left(const struct sched *s, const struct batch_queue *q);
+/* The line is among them (by 1), or not any more (by -1). */
+void length_ask(struct batch_queue *q, const struct sched_item *i, double by);
 /* Judges the bins by what is known of lengths by now. */
 void length_judge(const struct sched *s, struct batch_queue *q);
 double work_of(double fresh, double prompt, double out);

@@ -87,6 +87,55 @@ double length_work(const struct sched *s, const struct batch_queue *q,
     return 1 + work_of(i->prompt - i->shared, i->prompt, length_out(s, q, i->max_out));
 }
 
+/* Of so many answers. */
+#define BIAS_FADE 256
+
+static void bias_add(struct bias *b, double taken, double real)
+{
+    const double keep = 1 - 1.0 / BIAS_FADE;
+
+    b->taken = b->taken * keep + taken;
+    b->real = b->real * keep + real;
+    b->n += b->n < ENOUGH;
+}
+
+void length_bias(struct sched *s, struct batch_queue *q, double taken, double real)
+{
+    bias_add(&q->bias, taken, real);
+    bias_add(&s->bias, taken, real);
+}
+
+double length_factor(const struct sched *s, const struct batch_queue *q)
+{
+    const struct bias *b = q->bias.n >= ENOUGH ? &q->bias : &s->bias;
+
+    return b->n >= ENOUGH && b->taken > 0 && b->real > 0 ? b->real / b->taken : 1;
+}
+
+void length_ask(struct batch_queue *q, const struct sched_item *i, double by)
+{
+    struct asks *a = &q->asks[length_bucket(i->max_out)];
+
+    a->n += by;
+    a->fresh += by * (i->prompt - i->shared);
+    a->prompt += by * i->prompt;
+    a->max_out += by * i->max_out;
+}
+
+double length_left(const struct sched *s, const struct batch_queue *q)
+{
+    double sum = 0;
+
+    for (unsigned b = 0; b < LENGTH_BUCKETS; b++) {
+        const struct asks *a = &q->asks[b];
+
+        if (a->n >= 1)
+            sum += a->n * (1 + work_of(a->fresh / a->n, a->prompt / a->n,
+                                       length_out(s, q, (uint32_t)(a->max_out / a->n))));
+    }
+    return sum;
+}
+
 static void judge(const struct sched *s, struct batch_queue *q, struct bin *b)
 {
     uint32_t max_out = q->items[b->head < b->tail ? b->head : b->tail - 1].max_out;

@@ -156,6 +156,8 @@ void place_add(struct sched *s, struct batch_queue *q, const struct sched_batch_
     q->n_shared = q->left[PLACE_SHARED] = shared;
     fill_bins(q, all, n);
     mem_free(all);
+    for (uint32_t i = 0; i < n; i++)
+        length_ask(q, &q->items[i], 1);
     q->n_scouts = scouts_of(o, n);
     length_judge(s, q);
     place_cut(s, q, keys);
@@ -451,6 +453,7 @@ static uint32_t take(struct batch_queue *q, uint32_t pos, enum place kind)
     CHECK(!is_taken(q, pos));
     q->taken[pos / 8] |= (uint8_t)(1u << (pos % 8));
     q->fresh--;
+    length_ask(q, &q->items[pos], -1);
     q->left[kind] -= q->left[kind] > 0;
     return pos;
 }

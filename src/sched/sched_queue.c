@@ -131,6 +131,8 @@ uint32_t sched_batch_add(struct sched *s, const struct sched_batch_opts *o, usec
                               .held = none};
     list_init(&q->ring);
     place_add(s, q, o);
+    s->n_idle += q->idle;
+    promise_stale(s);
     turn_join(s, q);
     return handle;
 }
@@ -149,6 +151,7 @@ void sched_batch_edit(struct sched *s, uint32_t batch, int priority, bool paused
     unreserve_all(s, q);
     turn_leave(s, q);
     q->deadline = deadline;
+    promise_stale(s);
     q->priority = priority;
     q->paused = paused;
     if (q->hold != hold)
@@ -162,6 +165,20 @@ void sched_batch_edit(struct sched *s, uint32_t batch, int priority, bool paused
             retries_push(s, queue_for(q, &s->retries[retry]), retry);
     }
     turn_join(s, q);
+}
+
+void sched_batch_idle(struct sched *s, uint32_t batch, bool idle)
+{
+    struct batch_queue *q = queue_of(s, batch);
+
+    if (q->idle == idle)
+        return;
+    q->idle = idle;
+    q->aged = q->critical = false;
+    s->n_idle += idle ? 1 : -1u;
+    promise_stale(s);
+    if (q->level >= 0)
+        turn_join(s, q);
 }
 
 void sched_batch_upstreams(struct sched *s, uint32_t batch, const struct sched_set *set)
@@ -212,6 +229,7 @@ void sched_batch_remove(struct sched *s, uint32_t batch)
         retry_forget(s, batch);
     lane_give(s, q->lane);
     place_free(q);
+    s->n_idle -= q->idle;
     *q = (struct batch_queue){.level = -1};
     list_init(&q->ring);
 }

@@ -33,6 +33,9 @@
 #define JUDGE_EVERY  USEC_PER_SEC
 #define JUDGE_ROW    3
 
+/* A quota limits so long after it was found used up. */
+#define DRY_FOR (5 * USEC_PER_SEC)
+
 /* A window counts as full from so much of it on: the next calls are on their way. */
 #define FULL 0.9
 
@@ -90,6 +93,39 @@ static double rate_of(const struct speed *v, double more)
     return v->time + more < ENOUGH ? 0 : v->work / (v->time + more) * USEC_PER_SEC;
 }
 
+/* Its quota is used up: it gets no more done than now. */
+static bool is_dry(const struct upstream *u, usec_t now)
+{
+    return u->dried && now - u->dried <= DRY_FOR;
+}
+
+void speed_sent(struct upstream *u, usec_t now)
+{
+    struct speed *v = &u->speed;
+
+    if (u->inflight < FULL * window_now(u) && !is_dry(u, now))
+        return;
+    if (!v->busy)
+        v->busy_at = now;
+    v->busy = true;
+}
+
+void speed_idle(struct upstream *u)
+{
+    u->speed.busy = false;
+}
+
+/* Of calls that end together only the first finds the window full; what counts is whether
+ * it was filled again each time. */
+static void count_capacity(struct upstream *u, double work, usec_t now)
+{
+    struct speed *v = &u->speed;
+    usec_t since = v->at > v->busy_at ? v->at : v->busy_at;
+
+    if (v->busy && now >= since)
+        capacity_seen(&u->capacity, work, (double)(now - since));
+}
+
 void speed_done(struct upstream *u, usec_t latency, double work, usec_t now)
 {
     struct speed *v = &u->speed;
@@ -103,6 +139,7 @@ void speed_done(struct upstream *u, usec_t latency, double work, usec_t now)
         v->n_tail++;
     }
     fit(v, (double)latency, work);
+    count_capacity(u, work, now);
     if (full && v->full && dt >= 0) {
         pass(v, dt);
         v->work += work;

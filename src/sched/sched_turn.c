@@ -10,16 +10,10 @@
 #include "base/mem.h"
 #include "sched/sched_int.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Work that a group may be served beyond the least served one before that has its turn. */
 #define QUANTUM 16384.0
-
-/* Deadlines are looked at so often; and what must be left when one is reached: 15 % of the
- * batch's window, at least five minutes, never more than a quarter of it. */
-#define JUDGE_EVERY  USEC_PER_SEC
-#define MARGIN_LEAST (300 * USEC_PER_SEC)
 
 /* --- Lanes --------------------------------------------------------------------------- */
 
@@ -73,7 +67,8 @@ static int level_of(const struct batch_queue *q)
         return -1;
     if (q->critical)
         return LEVEL_CRITICAL;
-    return q->idle ? LEVEL_IDLE : LEVEL_LOWEST + q->priority - SCHED_PRIORITY_MIN;
+    return q->idle && !q->aged ? LEVEL_IDLE
+                               : LEVEL_LOWEST + q->priority - SCHED_PRIORITY_MIN;
 }
 
 /* A group that comes back has no claim to what it did not ask for meanwhile. */
@@ -113,9 +108,12 @@ void turn_join(struct sched *s, struct batch_queue *q)
 {
     int level = level_of(q);
     struct list *at;
+    bool stays;
 
     if (level == q->level && level >= 0)
         return;
+    stays = level >= 0 && q->level >= 0;
+    s->groups[q->lane->group].active += stays; /* it does not go and come back */
     turn_leave(s, q);
     if (level < 0)
         return;
@@ -126,7 +124,8 @@ void turn_join(struct sched *s, struct batch_queue *q)
     list_add_head(at, &q->ring);
     q->lane->levels |= 1u << level;
     q->level = level;
-    group_enters(s, &s->groups[q->lane->group]);
+    if (!stays)
+        group_enters(s, &s->groups[q->lane->group]);
 }
 
 void turn_park(struct sched *s, struct batch_queue *q)
@@ -248,100 +247,4 @@ bool turn_each(struct sched *s, uint16_t up, turn_fn *fn, void *ctx)
         }
     }
     return false;
-}
-
-/* --- Deadlines ----------------------------------------------------------------------- */
-
-/* Work a second of the upstreams that a batch may go to; 0: not known of all. */
-static double capacity(const struct sched *s, const struct batch_queue *q)
-{
-    double sum = 0;
-
-    for (uint16_t i = 0; i < s->n_ups; i++) {
-        if (!sched_set_has(&q->lane->set, i) || s->ups[i].state == SCHED_UP_DEAD)
-            continue;
-        if (up_rate(s, i) <= 0)
-            return 0;
-        sum += up_rate_sure(s, i);
-    }
-    return sum;
-}
-
-static usec_t margin(const struct batch_queue *q, usec_t now)
-{
-    usec_t window = q->window > 0 ? q->window : q->deadline - now;
-    usec_t wide = window * 3 / 20 > MARGIN_LEAST ? window * 3 / 20 : MARGIN_LEAST;
-
-    return wide < window / 4 ? wide : window / 4;
-}
-
-/* Of a line of it: what those that went were taken for, or one of those that did not. */
-static double mean_work(const struct sched *s, const struct batch_queue *q)
-{
-    if (q->mean_work > 0 || q->n_items == 0)
-        return q->mean_work;
-    return length_work(s, q, &q->items[q->n_items / 2]);
-}
-
-static int by_deadline(const void *a, const void *b)
-{
-    const struct batch_queue *const *p = a, *const *q = b;
-
-    return before(*p, *q) ? -1 : 1;
-}
-
-/* Those with a promise that may still be kept, the earliest first. */
-static unsigned with_deadlines(const struct sched *s, struct batch_queue **to, usec_t now)
-{
-    unsigned n = 0;
-
-    for (uint32_t i = 0; i < s->n_batches; i++) {
-        struct batch_queue *q = s->batches[i];
-
-        if (q->used && !q->closed && !q->paused && !q->stopped && !q->idle &&
-            q->deadline != USEC_INFINITY && q->deadline > now)
-            to[n++] = q;
-    }
-    qsort(to, n, sizeof(struct batch_queue *), by_deadline);
-    return n;
-}
-
-static void set_critical(struct sched *s, struct batch_queue *q, bool critical)
-{
-    if (q->critical == critical)
-        return;
-    q->critical = critical;
-    if (q->level >= 0)
-        turn_join(s, q);
-}
-
-/*
- * In the order of deadlines, all up to the last that would miss its own if it had to wait
- * for those before it and for nothing else: served first, and in that order, they keep what
- * can be kept (Liu and Layland 1973).  The work of batches on other upstreams counts in full,
- * which errs to the early side.
- */
-void turn_judge(struct sched *s, usec_t now)
-{
-    struct batch_queue **all;
-    double ahead = 0;
-    unsigned n, last = 0;
-
-    if (now < s->promises_at)
-        return;
-    s->promises_at = now + JUDGE_EVERY;
-    all = mem_new_n(struct batch_queue *, s->n_batches + 1u);
-    n = with_deadlines(s, all, now);
-    for (unsigned k = 0; k < n; k++) {
-        struct batch_queue *q = all[k];
-        double cap = capacity(s, q);
-
-        ahead += mean_work(s, q) * ((double)q->fresh + q->n_retries + q->inflight);
-        if (cap > 0 && (double)(q->deadline - margin(q, now) - now) <
-                           ahead / cap * (double)USEC_PER_SEC)
-            last = k + 1;
-    }
-    for (unsigned k = 0; k < n; k++)
-        set_critical(s, all[k], k < last);
-    mem_free(all);
 }

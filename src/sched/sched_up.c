@@ -217,6 +217,7 @@ void up_sent(struct sched *s, struct sched_ticket *t, double most, double cost,
         idle_sent(u, now);
     t->timeout = up_timeout(s, t->upstream, most);
     sample_busy(s, u, now);
+    speed_sent(u, now);
     up_refresh(s, t->upstream);
 }
 
@@ -302,6 +303,7 @@ static void failed(struct sched *s, struct upstream *u, enum outcome_class cls,
         return;
     if (u->state == SCHED_UP_TRIAL)
         u->probes += u->probes < 32;
+    speed_idle(u);
     up_enter(u, SCHED_UP_DEAD, now);
     window_died(u);
     u->reopen = now + sched_doubled(s->o.probe_base, u->probes, s->o.probe_cap);

@@ -13,6 +13,7 @@
 #pragma once
 
 #include "sched/sched.h"
+#include "sched/sched_forecast.h"
 
 #define NO_UPSTREAM UINT16_MAX
 #define NO_RETRY    UINT32_MAX
@@ -36,6 +37,9 @@ struct speed {
     double long_work, long_time;
     usec_t at; /* of the last end of a call */
     bool full; /* the window was, then */
+    bool
+        busy; /* the window was full after the last calls were sent, or the quota used up: */
+    usec_t busy_at; /* since then */
 
     /* least squares of latency over work */
     double n, w, l, ww, wl;
@@ -122,6 +126,7 @@ struct upstream {
     usec_t dried;      /* when a quota was what limited; 0: never */
 
     struct speed speed;
+    struct capacity capacity;
     double rate; /* of the speed, as it is judged */
     bool slow;
 };
@@ -217,6 +222,8 @@ usec_t bucket_wait(const struct upstream *u);  /* from the last bucket_fill on *
 double bucket_calls(const struct upstream *u); /* it allows a second; 0: any number */
 
 /* sched_speed.c */
+void speed_sent(struct upstream *u, usec_t now); /* a call more is in flight */
+void speed_idle(struct upstream *u); /* it has room, and nothing is to be sent */
 void speed_done(struct upstream *u, usec_t latency, double work, usec_t now);
 void speed_judge(struct sched *s, usec_t now);  /* who is slow; about once a second */
 double speed_latency(const struct upstream *u); /* usec, mean; 0: not known */

@@ -140,6 +140,10 @@ static const char *const steps[] = {
     "CREATE INDEX outbox_due ON outbox (next_at, seq) WHERE settled_at IS NULL;"
     "CREATE INDEX outbox_settled ON outbox (settled_at) WHERE settled_at IS NOT NULL;"
     "CREATE INDEX outbox_by_batch ON outbox (batch, seq);",
+
+    /* 3: idle work. */
+    "ALTER TABLE batches ADD COLUMN idle INTEGER NOT NULL DEFAULT 0"
+    "  CHECK (idle IN (0, 1));",
 };
 
 unsigned schema_version(void)

@@ -15,10 +15,11 @@
     "status, expiring, completion_window, output_file, error_file, in_progress_at,"      \
     " expires_at, finalizing_at, completed_at, failed_at, expired_at, cancelling_at,"    \
     " cancelled_at, total, completed, failed, usage_input, usage_cached, usage_output,"  \
-    " usage_reasoning, usage_total, model, errors, priority, paused, hold, reused"
+    " usage_reasoning, usage_total, model, errors, priority, paused, hold, reused,"      \
+    " idle"
 #define MOVING_VALUES                                                                    \
     "?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28,"    \
-    " ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39"
+    " ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39, ?40"
 #define BATCH_COLUMNS FIXED_COLUMNS ", " MOVING_COLUMNS
 #define MINE          "(?2 IS NULL OR project = ?2)" /* ?2: NULL is anybody's */
 
@@ -76,6 +77,7 @@ static void bind_batch(sqlite3_stmt *st, const struct batch *b)
     bind_int(st, 37, b->paused);
     bind_int(st, 38, b->hold);
     bind_int(st, 39, b->reused);
+    bind_int(st, 40, b->idle);
 }
 
 static bool names_of_row(sqlite3_stmt *st, struct batch *b)
@@ -120,6 +122,7 @@ static void numbers_of_row(sqlite3_stmt *st, struct batch *b)
     b->paused = col_int(st, 36) != 0;
     b->hold = (uint32_t)col_int(st, 37);
     b->reused = (uint32_t)col_int(st, 38);
+    b->idle = col_int(st, 39) != 0;
 }
 
 static enum rc batch_of_row(sqlite3_stmt *st, struct batch *ret, struct err *e)
@@ -385,6 +388,7 @@ static void apply(const struct batch_change *change, struct batch *b)
     }
     if (change->reused)
         b->reused = *change->reused;
+    b->idle = b->idle || change->idle;
     if (change->output)
         b->output_file = change->output->id;
     if (change->error)
@@ -459,6 +463,8 @@ static enum rc apply_edit(const struct batch_edit *edit, struct batch *b, struct
         b->priority = edit->priority;
     if (edit->has_paused)
         b->paused = edit->paused;
+    if (edit->has_idle)
+        b->idle = edit->idle;
     if (edit->has_hold)
         b->hold = edit->hold;
     if (!edit->has_window)

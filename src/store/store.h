@@ -114,6 +114,7 @@ struct batch_change {
     const char *errors; /* INVALID: JSON of `errors` */
     const struct batch_counts *counts;
     const uint32_t *reused;    /* VALID */
+    bool idle;                 /* VALID: it becomes idle work */
     const struct usage *usage; /* NULL: no answer told any */
     const struct file_rec *output,
         *error; /* PUBLISHED: rows added in the same transaction */
@@ -125,8 +126,8 @@ struct batch_change {
 
 /* What is set of it becomes so. */
 struct batch_edit {
-    bool has_priority, has_paused, has_hold, has_window;
-    bool paused;
+    bool has_priority, has_paused, has_hold, has_idle, has_window;
+    bool paused, idle;
     int priority;
     uint32_t hold;
     const char *window; /* has_window: both */

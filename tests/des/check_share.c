@@ -235,7 +235,9 @@ static void ask_promises(const struct ours *u, void *ctx)
         bool kept = ended > 0 && ended <= p->specs[i].deadline;
 
         p->feasibles += p->feasible[i];
-        if (kept)
+        if (ours_refused(u, i))
+            p->refused++;
+        else if (kept)
             p->kept++;
         else
             p->broken++;
@@ -264,6 +266,7 @@ void check_deadlines(struct report *rep)
         r.ours.n_batches = BATCHES;
         r.ours.groups = groups;
         r.ours.n_groups = 5;
+        r.ours.admission = over != 0;
         r.world.until = 20 * 3600 * USEC_PER_SEC;
         (void)check_batches(&r, work, -1, ask_promises, p);
         if (over)

@@ -12,7 +12,7 @@ struct load {
     struct batch_spec spec;
     uint32_t handle, left;
     usec_t ended;
-    bool came;
+    bool came, refused;
 };
 
 struct ours {
@@ -91,6 +91,11 @@ static void batch_in(struct ours *u, unsigned k, usec_t now)
     u->batch_of[b->handle] = k;
     mem_free(items);
     mem_free(keys);
+    if (u->o.admission && !sched_batch_fits(u->sched, b->handle, now, NULL)) {
+        b->refused = true;
+        sched_batch_remove(u->sched, b->handle);
+        u->over++;
+    }
 }
 
 static usec_t next_batch(const struct ours *u)
@@ -301,6 +306,11 @@ struct policy ours_policy(struct ours *u, struct world *w)
                            .wake = wake,
                            .done = done,
                            .window = window};
+}
+
+bool ours_refused(const struct ours *u, unsigned batch)
+{
+    return u->batches[batch].refused;
 }
 
 usec_t ours_ended(const struct ours *u, unsigned batch)

@@ -26,6 +26,7 @@ struct ours_opts {
     bool blind;      /* no hint of the KV memory at the start */
     bool no_aborts;  /* closing a call stops nothing (as far as it is told) */
     bool file_order; /* nothing is known of prompts */
+    bool admission;  /* a batch that would not be in time is refused */
     uint64_t seed;
     const struct batch_spec *batches; /* NULL: one of all */
     unsigned n_batches;
@@ -39,6 +40,7 @@ struct ours *ours_new(const struct ours_opts *o, const struct world_opts *wo,
 struct ours *ours_free(struct ours *u);
 struct policy ours_policy(struct ours *u, struct world *w);
 usec_t ours_ended(const struct ours *u, unsigned batch); /* 0: it did not */
+bool ours_refused(const struct ours *u, unsigned batch); /* with `admission` */
 uint64_t ours_hedges(const struct ours *u);
 bool ours_stopped(const struct ours *u, unsigned batch);
 /* What a group was given, in the work of sched_item as the servers counted it; with

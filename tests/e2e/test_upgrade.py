@@ -19,7 +19,7 @@ import checker
 from harness import E2E, TOP, Proc, chat_lines, until
 
 FIXTURES = os.path.join(TOP, "tests", "fixtures")
-OURS = 2  # the schema of this program
+OURS = 3  # the schema of this program
 STAMPS = {"files": ("created_at", "expires_at", "deleted_at"), "batches": checker.STAMPS}
 
 
@@ -117,7 +117,7 @@ class Earlier(E2E):
     def test_kills_while_it_is_taken_over_cost_nothing(self):
         for seed in range(4):
             rng = random.Random(seed)
-            for name in ("schema-1-killed", "schema-1-stopped"):
+            for name in ("schema-1-killed", "schema-1-stopped", "schema-2-killed", "schema-2-stopped"):
                 with self.subTest(f"{name}, seed {seed}"):
                     self.taken_over(name, rng, rng.randint(1, 5))
 

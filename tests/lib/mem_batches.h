@@ -227,6 +227,7 @@ static enum rc mem_apply(struct mem_store *m, const struct batch_change *change,
         b->counts = *change->counts;
     if (change->reused)
         b->reused = *change->reused;
+    b->idle = b->idle || change->idle;
     if (change->usage) {
         b->usage = *change->usage;
         b->has_usage = true;
@@ -298,6 +299,8 @@ static enum rc mem_edit(struct batch *b, const struct batch_edit *edit, struct e
         b->priority = edit->priority;
     if (edit->has_paused)
         b->paused = edit->paused;
+    if (edit->has_idle)
+        b->idle = edit->idle;
     if (edit->has_hold)
         b->hold = edit->hold;
     return RC_OK;

@@ -437,16 +437,19 @@ TEST(extensions_are_read_and_absent_unless_given)
 
     EQ_RC(read("{" GOOD "}", &b, &e), RC_OK);
     OK(id_none(&b.continue_from) && !b.sample && !b.priority && !b.paused);
+    OK(!b.idle && !b.has_tier);
     EQ_Z(b.callback_url, "");
     EQ_INT(b.requests.type, JSON_NONE);
 
     EQ_RC(read("{" GOOD ",\"continue_from\":\"batch_7\",\"sample\":12,\"priority\":-10,"
+               "\"tier\":\"idle\","
                "\"paused\":true,\"callback_url\":\"https:\\/\\/a.sub.test:8443/x?y\"}",
                &b, &e),
           RC_OK);
     EQ_Z(b.continue_from.z, "batch_7");
     EQ_INT(b.sample, 12);
     EQ_INT(b.priority, -10);
+    OK(b.idle && b.has_tier);
     OK(b.paused);
     EQ_Z(b.callback_url, "https://a.sub.test:8443/x?y");
 }
@@ -457,10 +460,11 @@ TEST(an_extension_that_is_null_was_not_given)
     struct apierr e;
 
     EQ_RC(read("{" GOOD ",\"requests\":null,\"continue_from\":null,\"sample\":null,"
-               "\"priority\":null,\"paused\":null,\"callback_url\":null}",
+               "\"priority\":null,\"tier\":null,\"paused\":null,\"callback_url\":null}",
                &b, &e),
           RC_OK);
     OK(id_none(&b.continue_from) && !b.sample && !b.priority && !b.paused);
+    OK(!b.idle && !b.has_tier);
     EQ_Z(b.callback_url, "");
 }
 
@@ -478,6 +482,8 @@ TEST(bad_extensions_are_refused_by_name)
         {"{" GOOD ",\"sample\":-1}", APIERR_TOO_SMALL, "sample", ">= 1, but got -1"},
         {"{" GOOD ",\"sample\":99999999999999999999}", APIERR_TOO_GREAT, "sample",
          "but got 99999999999999999999"},
+        {"{" GOOD ",\"tier\":\"urgent\"}", APIERR_VALUE, "tier", "'urgent'"},
+        {"{" GOOD ",\"tier\":1}", APIERR_TYPE, "tier", "got an integer"},
         {"{" GOOD ",\"priority\":11}", APIERR_TOO_GREAT, "priority", "<= 10"},
         {"{" GOOD ",\"priority\":-11}", APIERR_TOO_SMALL, "priority", ">= -10"},
         {"{" GOOD ",\"priority\":-99999999999999999999}", APIERR_TOO_SMALL, "priority",

@@ -200,6 +200,33 @@ TEST(priority_and_window_are_changed_together_or_alone)
     rig_free(r);
 }
 
+TEST(a_batch_becomes_idle_work_and_standard_again)
+{
+    struct rig *r = rig_new(NULL);
+    struct id id = make(r);
+    struct batch b;
+
+    EQ_INT(rig_post(r, rig_path("/v1/batches/", &id, ""), "{\"tier\":\"idle\"}").status,
+           200);
+    b = row(r, &id);
+    OK(b.idle);
+    EQ_INT(b.priority, 0);
+    batch_done(&b);
+    EQ_INT(rig_post(r, rig_path("/v1/batches/", &id, ""), "{\"priority\":2}").status,
+           200);
+    b = row(r, &id);
+    OK(b.idle);
+    batch_done(&b);
+    EQ_INT(
+        rig_post(r, rig_path("/v1/batches/", &id, ""), "{\"tier\":\"standard\"}").status,
+        200);
+    b = row(r, &id);
+    OK(!b.idle);
+    EQ_INT(b.priority, 2);
+    batch_done(&b);
+    rig_free(r);
+}
+
 TEST(a_change_is_judged_strictly)
 {
     static const struct {
@@ -211,6 +238,8 @@ TEST(a_change_is_judged_strictly)
         {"{\"priority\":\"1\"}", "\"invalid_type\"", "\"priority\""},
         {"{\"priority\":true}", "\"invalid_type\"", "\"priority\""},
         {"{\"priority\":1.5}", "\"invalid_type\"", "\"priority\""},
+        {"{\"tier\":\"best\"}", "\"invalid_value\"", "\"tier\""},
+        {"{\"tier\":null}", "\"missing_required_parameter\"", "null"},
         {"{\"priority\":11}", "\"integer_above_max_value\"", "\"priority\""},
         {"{\"priority\":-11}", "\"integer_below_min_value\"", "\"priority\""},
         {"{\"completion_window\":24}", "\"invalid_type\"", "\"completion_window\""},
@@ -273,6 +302,10 @@ TEST(progress_of_a_running_batch_has_every_key)
                 {"following", "7"},
                 {"reused", "0"},
                 {"priority", "0"},
+                {"tier", "\"standard\""},
+                {"critical", "true"},
+                {"admission.fits", "false"},
+                {"admission.feasible_at", "4000000000"},
                 {"paused", "false"},
                 {"sample", "null"},
                 {"rate_per_second", "2.500"},
@@ -293,6 +326,10 @@ TEST(progress_of_a_running_batch_has_every_key)
                                                   .counted = true,
                                                   .rate = 2.5,
                                                   .eta = 40,
+                                                  .eta_late = 50,
+                                                  .critical = true,
+                                                  .late = true,
+                                                  .fits_at = 4000000000,
                                                   .why = "Running: \"x\"."};
     re = rig_get(r, rig_path("/v1/batches/", &id, "/progress"));
     EQ_INT(re.status, 200);

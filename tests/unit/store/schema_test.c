@@ -79,7 +79,8 @@ static void check_batches(struct store *s)
     EQ_Z(b.model, "some-model");
     EQ_Z(b.metadata, "{\"a\":\"b\"}");
     EQ_INT(b.completed_at, 1700000400);
-    OK(!b.priority && !b.paused && !b.hold && !b.reused && id_none(&b.continue_from));
+    OK(!b.priority && !b.idle && !b.paused && !b.hold && !b.reused &&
+       id_none(&b.continue_from));
     OK(!b.callback_url && !b.idempotency_key);
     batch_done(&b);
     EQ_RC(s->ops->batch_live(s->self, &live, &n, NULL), RC_OK);

@@ -101,6 +101,7 @@ static void c_same_batch(const struct batch *got, const struct batch *want)
     c_same_text(got->errors, want->errors);
     c_same_text(got->metadata, want->metadata);
     EQ_INT(got->priority, want->priority);
+    EQ_INT(got->idle, want->idle);
     EQ_INT(got->paused, want->paused);
     EQ_INT(got->hold, want->hold);
     EQ_Z(got->continue_from.z, want->continue_from.z);
@@ -369,6 +370,7 @@ TEST(a_batch_is_got_as_it_was_added_also_after_reopening)
     b.errors = some_errors;
     b.priority = -10;
     b.paused = true;
+    b.idle = true;
     b.hold = UINT32_MAX;
     b.continue_from = c_add_batch(s, &input);
     b.reused = 123456;

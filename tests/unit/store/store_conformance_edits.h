@@ -27,9 +27,11 @@ TEST(a_batch_can_be_edited_until_it_closes_and_only_what_is_set_changes)
     struct batch_edit edit = {.has_priority = true,
                               .has_paused = true,
                               .has_hold = true,
+                              .has_idle = true,
                               .has_window = true,
                               .priority = -10,
                               .paused = true,
+                              .idle = true,
                               .hold = UINT32_MAX,
                               .window = "36h",
                               .expires_at = 1700129600};
@@ -55,6 +57,7 @@ TEST(a_batch_can_be_edited_until_it_closes_and_only_what_is_set_changes)
         if (may) {
             want.priority = -10;
             want.paused = true;
+            want.idle = true;
             want.hold = UINT32_MAX;
             want.expires_at = 1700129600;
             memcpy(want.window, "36h", 4);
