@@ -302,7 +302,7 @@ static void serve(struct turns *t, struct share *s, double goal)
         struct forecast_job *j = &t->jobs[s->head];
         double end = t->until[s->head] < goal ? t->until[s->head] : goal;
 
-        IGNORE(pour(&t->w, j->set, (end - s->served) * j->weight));
+        (void)pour(&t->w, j->set, (end - s->served) * j->weight);
         s->served = end;
         if (t->until[s->head] > goal)
             return;
