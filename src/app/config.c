@@ -309,7 +309,7 @@ enum rc config_key_file(const char *key_file, char **ret, struct err *e)
 static bool is_one_of(const char *value, const char *const *words)
 {
     for (; *words; words++)
-        if (strcmp(value, *words) == 0)
+        if (value && strcmp(value, *words) == 0)
             return true;
     return false;
 }
