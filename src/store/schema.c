@@ -142,8 +142,7 @@ static const char *const steps[] = {
     "CREATE INDEX outbox_by_batch ON outbox (batch, seq);",
 
     /* 3: idle work. */
-    "ALTER TABLE batches ADD COLUMN idle INTEGER NOT NULL DEFAULT 0"
-    "  CHECK (idle IN (0, 1));",
+    "ALTER TABLE batches ADD COLUMN idle INTEGER NOT NULL DEFAULT 0 CHECK (idle < 2);",
 };
 
 unsigned schema_version(void)
