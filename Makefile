@@ -112,10 +112,12 @@ $(B)/tests/sim/simulate: $(SIM_OBJ)
 sim: $(B)/tests/sim/simulate
 
 # The scheduler and the model of a server in virtual time: the objects of the program.
-DES_OBJ := $(patsubst %.c,$(B)/%.o,$(wildcard tests/des/*.c))
+DES_OBJ := $(patsubst %.c,$(B)/%.o,$(filter-out tests/des/replay.c,$(wildcard tests/des/*.c)))
 $(B)/tests/des/des: $(DES_OBJ) $(B)/libbatchd.a
 	$(CC) $(LD_$(V)) $(LDFLAGS) -o $@ $^ $(LIBS)
-des: $(B)/tests/des/des
+$(B)/tests/des/replay: $(B)/tests/des/replay.o $(B)/libbatchd.a
+	$(CC) $(LD_$(V)) $(LDFLAGS) -o $@ $^ $(LIBS)
+des: $(B)/tests/des/des $(B)/tests/des/replay
 
 # The same with a bug in it: sources that tests/sim/mutants changed take the place of ours.
 MUTANT_SRC := $(if $(MUTANT),$(shell cd $(B)/mutants/$(MUTANT) && find src -name '*.c'))

@@ -18,7 +18,7 @@
 #include "base/log.h"
 #include "engine/engine.h"
 
-enum { CONFIG_SETTINGS = 49 }; /* rows of the table in setting.c */
+enum { CONFIG_SETTINGS = 50 }; /* rows of the table in setting.c */
 
 enum config_origin { CONFIG_DEFAULT, CONFIG_FILE, CONFIG_ENVIRONMENT, CONFIG_FLAG };
 
@@ -71,7 +71,7 @@ struct config {
     usec_t retry_base, retry_cap, sync_interval;
     uint64_t max_answer;
     unsigned workers;
-    char *admission;
+    char *sched_trace, *admission;
     usec_t models_refresh;
     enum dedup_mode dedup;
 

@@ -75,6 +75,8 @@ const struct setting settings[] = {
         "Largest answer taken from an upstream; a larger one fails its line."),
     KEY(dispatch, workers, UINT, "2", 1, 64, BOTH, false,
         "Threads that validate input, sync results and write output files."),
+    KEY(dispatch, sched_trace, PATH, NULL, 0, 0, SERVE, false,
+        "A file for what the scheduler is asked and what it answers, to be played again (docs/scheduling.md)."),
     KEY(dispatch, admission, TEXT, "warn", 0, 0, SERVE, false,
         "A batch that would not be in time: warn takes it and tells, reject fails it, idle takes it as idle work."),
     KEY(dispatch, models_refresh, TIME, "30s", 0, DAY, SERVE, false,

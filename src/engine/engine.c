@@ -6,6 +6,7 @@
 #include "engine/progress.h"
 #include "engine/roster.h"
 #include "engine/scrape.h"
+#include "engine/tracing.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -279,6 +280,12 @@ static enum rc add_upstreams(struct engine *g, const struct engine_upstream *ups
 
     random_bytes(&so.seed, sizeof so.seed);
     g->sched = sched_new(&so);
+    if (g->o.sched_trace) {
+        enum rc rc = tracing_open(g->o.sched_trace, g->sched, &g->tracing, e);
+
+        if (rc != RC_OK)
+            return rc;
+    }
     for (size_t i = 0; i < g->o.n_upstreams; i++) {
         struct sched_upstream_opts uo = upstream_opts(g, &ups[i]);
         uint16_t number = sched_upstream_add(g->sched, &uo);
@@ -461,6 +468,7 @@ struct engine *engine_free(struct engine *g)
     dispatch_free(g);
     roster_close(g);
     scrape_close(g);
+    g->tracing = tracing_close(g->tracing);
     sched_free(g->sched);
     board_free(g->board);
     projects_free(g->projects);

@@ -80,8 +80,9 @@ struct engine_opts {
     size_t max_line_bytes;
     bool many_models;
     enum dedup_mode dedup;
-    int64_t output_expires; /* seconds after the end; 0: never */
-    unsigned workers;       /* 0: 2 */
+    int64_t output_expires;  /* seconds after the end; 0: never */
+    unsigned workers;        /* 0: 2 */
+    const char *sched_trace; /* a file for the scheduler's calls; NULL: none */
     enum engine_admission admission;
     struct engine_project project_default; /* of projects not listed; no name */
     const struct engine_project *projects; /* copied */

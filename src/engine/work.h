@@ -197,6 +197,7 @@ struct engine {
     struct pool *syncers; /* commits: never behind a long scan */
     struct http_client *client;
     struct sched *sched;
+    struct tracing *tracing; /* NULL: its calls are not recorded */
     struct board *board;
     struct projects *projects;
     struct roster *roster;

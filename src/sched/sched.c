@@ -74,6 +74,7 @@ usec_t sched_doubled(usec_t base, unsigned times, usec_t cap)
 
 void sched_pause(struct sched *s, bool paused)
 {
+    TRACE(s, PAUSE, paused);
     s->paused = paused;
     for (unsigned i = 0; i < s->n_ups; i++)
         speed_idle(&s->ups[i]);
@@ -251,7 +252,8 @@ static bool hedge(struct sched *s, uint16_t up, usec_t now, struct sched_ticket 
     return true;
 }
 
-size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t now)
+static size_t next_tickets(struct sched *s, struct sched_ticket *out, size_t max,
+                           usec_t now)
 {
     struct sched_set open;
     size_t n = 0;
@@ -284,6 +286,15 @@ size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t 
             sched_set_del(&open, up);
         }
     }
+    return n;
+}
+
+size_t sched_next(struct sched *s, struct sched_ticket *out, size_t max, usec_t now)
+{
+    size_t n = next_tickets(s, out, max, now);
+
+    if (UNLIKELY(s->trace.fn))
+        trace_tickets(&s->trace, TRACE_NEXT, max, now, out, n);
     return n;
 }
 
@@ -409,8 +420,8 @@ static enum sched_verdict line_back(struct sched *s, struct batch_queue *q,
     return SCHED_RETRY;
 }
 
-enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
-                              const struct sched_outcome *o, usec_t now)
+static enum sched_verdict call_done(struct sched *s, const struct sched_ticket *t,
+                                    const struct sched_outcome *o, usec_t now)
 {
     struct batch_queue *q = queue_of(s, t->batch);
     bool elsewhere = is_elsewhere(q, t->upstream, o->cls), counts;
@@ -443,6 +454,17 @@ enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
     return line_back(s, q, &c, o, counts, now);
 }
 
+enum sched_verdict sched_done(struct sched *s, const struct sched_ticket *t,
+                              const struct sched_outcome *o, usec_t now)
+{
+    uint32_t call = t->call;
+    enum sched_verdict v = call_done(s, t, o, now);
+
+    TRACE(s, DONE, now, call, o->cls, o->retry_after, o->has_usage, o->prompt, o->cached,
+          o->output, v);
+    return v;
+}
+
 size_t sched_aborts(struct sched *s, struct sched_ticket *out, size_t max)
 {
     size_t n = 0;
@@ -454,6 +476,8 @@ size_t sched_aborts(struct sched *s, struct sched_ticket *out, size_t max)
         s->lost = c->next;
         c->next = NO_CALL;
     }
+    if (UNLIKELY(s->trace.fn))
+        trace_tickets(&s->trace, TRACE_LOSERS, max, 0, out, n);
     return n;
 }
 
@@ -462,6 +486,7 @@ void sched_aborted(struct sched *s, const struct sched_ticket *t, usec_t now)
     struct batch_queue *q = queue_of(s, t->batch);
     struct call c;
 
+    TRACE(s, ABORTED, now, t->call);
     call_over(s, t, &c);
     landed(s, q, t);
     up_refresh(s, t->upstream);

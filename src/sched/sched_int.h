@@ -9,6 +9,7 @@
  *   sched_place.c   which fresh line of a batch an upstream gets: segments, bins, stealing
  *   sched_length.c  how long answers are, and what work that makes
  *   sched_call.c    calls in flight, and second calls for lines that are late
+ *   sched_trace.c   what was asked and answered, as bytes; sched_replay.c: once more
  *   sched.c         tickets: out and back
  *   sched_promise.c deadlines: which batches would miss them, when each will end
  *   sched_view.c    what those are told who ask
@@ -16,6 +17,7 @@
 #pragma once
 
 #include "base/list.h"
+#include "sched/sched_trace_int.h"
 #include "sched/sched_up.h"
 
 #define NO_CALL   UINT32_MAX
@@ -183,6 +185,7 @@ struct call {
 };
 
 struct sched {
+    struct trace_out trace;
     struct sched_opts o;
     uint64_t rng;
     struct upstream ups[LIMIT_UPSTREAMS];

@@ -15,6 +15,9 @@ uint16_t sched_group_add(struct sched *s, unsigned max_inflight, double weight)
     MEM_CHECK(s->groups);
     s->groups[s->n_groups] =
         (struct group){.max = max_inflight, .weight = weight > 0 ? weight : 1};
+    if (UNLIKELY(s->trace.fn))
+        trace_put(&s->trace, TRACE_GROUP, (const int64_t[]){max_inflight, s->n_groups}, 2,
+                  &weight, 1);
     return (uint16_t)s->n_groups++;
 }
 
@@ -113,7 +116,6 @@ uint32_t sched_batch_add(struct sched *s, const struct sched_batch_opts *o, usec
     uint32_t handle = free_handle(s);
     struct batch_queue *q = s->batches[handle];
 
-    (void)now;
     CHECK(o->priority >= SCHED_PRIORITY_MIN && o->priority <= SCHED_PRIORITY_MAX);
     *q = (struct batch_queue){.used = true,
                               .handle = handle,
@@ -134,6 +136,8 @@ uint32_t sched_batch_add(struct sched *s, const struct sched_batch_opts *o, usec
     s->n_idle += q->idle;
     promise_stale(s);
     turn_join(s, q);
+    if (UNLIKELY(s->trace.fn))
+        trace_batch(&s->trace, o, handle, now);
     return handle;
 }
 
@@ -146,6 +150,7 @@ void sched_batch_edit(struct sched *s, uint32_t batch, int priority, bool paused
                  q->deadline != deadline;
 
     CHECK(priority >= SCHED_PRIORITY_MIN && priority <= SCHED_PRIORITY_MAX);
+    TRACE(s, EDIT, batch, priority, paused, hold, deadline);
     if (!moved)
         return;
     unreserve_all(s, q);
@@ -171,6 +176,7 @@ void sched_batch_idle(struct sched *s, uint32_t batch, bool idle)
 {
     struct batch_queue *q = queue_of(s, batch);
 
+    TRACE(s, IDLE, batch, idle);
     if (q->idle == idle)
         return;
     q->idle = idle;
@@ -186,6 +192,8 @@ void sched_batch_upstreams(struct sched *s, uint32_t batch, const struct sched_s
     struct batch_queue *q = queue_of(s, batch);
     struct lane *old = q->lane;
 
+    if (UNLIKELY(s->trace.fn))
+        trace_set(&s->trace, batch, set);
     set = set ? set : &every_upstream;
     if (memcmp(set, &old->set, sizeof *set) == 0)
         return;
@@ -201,6 +209,7 @@ void sched_batch_resume(struct sched *s, uint32_t batch)
 {
     struct batch_queue *q = queue_of(s, batch);
 
+    TRACE(s, RESUME, batch);
     q->stopped = q->trusted = false;
     q->denied = 0;
     if (q->level < 0)
@@ -211,6 +220,7 @@ void sched_batch_close(struct sched *s, uint32_t batch)
 {
     struct batch_queue *q = queue_of(s, batch);
 
+    TRACE(s, CLOSE, batch);
     unreserve_all(s, q);
     q->closed = true;
     turn_leave(s, q);
@@ -225,6 +235,7 @@ void sched_batch_remove(struct sched *s, uint32_t batch)
 
     CHECK(q->inflight == 0);
     sched_batch_close(s, batch);
+    TRACE(s, REMOVE, batch);
     if (q->n_retries)
         retry_forget(s, batch);
     lane_give(s, q->lane);

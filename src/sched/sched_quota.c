@@ -235,6 +235,8 @@ void sched_limited(struct sched *s, uint16_t up, const struct sched_limits *l, u
     double flying = u->inflight > 1 ? u->inflight - 1 : 0;
 
     CHECK(up < s->n_ups);
+    if (UNLIKELY(s->trace.fn))
+        trace_limited(&s->trace, up, l, now);
     told(&u->requests, u->o.requests_per_min, l->requests, l->requests_left,
          l->requests_reset, flying, now);
     flying *= u->need;

@@ -85,7 +85,7 @@ void sample_busy(struct sched *s, struct upstream *u, usec_t now)
         u->sample_at = soon;
 }
 
-bool sched_sample_due(struct sched *s, uint16_t *ret_up, usec_t now)
+static bool next_sample(struct sched *s, uint16_t *ret_up, usec_t now)
 {
     s->samples = true;
     for (unsigned i = 0; i < s->n_ups; i++) {
@@ -101,6 +101,14 @@ bool sched_sample_due(struct sched *s, uint16_t *ret_up, usec_t now)
         return true;
     }
     return false;
+}
+
+bool sched_sample_due(struct sched *s, uint16_t *ret_up, usec_t now)
+{
+    bool got = next_sample(s, ret_up, now);
+
+    TRACE(s, DUE, now, got, got ? *ret_up : 0);
+    return got;
 }
 
 usec_t sample_wake(const struct sched *s)
@@ -383,6 +391,8 @@ void sched_sampled(struct sched *s, uint16_t up, const struct sched_sample *m, u
     struct upstream *u = &s->ups[up];
 
     CHECK(up < s->n_ups && u->sampling);
+    if (UNLIKELY(s->trace.fn))
+        trace_sampled(&s->trace, up, m, now);
     u->sampling = false;
     if (m && (m->waiting >= 0 || m->running >= 0)) {
         u->sample_fails = 0;

@@ -34,6 +34,8 @@ uint16_t sched_upstream_add(struct sched *s, const struct sched_upstream_opts *o
     window_init(u);
     bucket_init(u);
     up_refresh(s, (uint16_t)s->n_ups);
+    if (UNLIKELY(s->trace.fn))
+        trace_upstream(&s->trace, o, (uint16_t)s->n_ups);
     return (uint16_t)s->n_ups++;
 }
 
@@ -41,6 +43,7 @@ void sched_upstream_aborts(struct sched *s, uint16_t up, bool aborts)
 {
     CHECK(up < s->n_ups);
     s->ups[up].o.aborts = aborts;
+    TRACE(s, ABORTS, up, aborts);
 }
 
 void sched_upstream_view(const struct sched *s, uint16_t up, struct sched_up_view *ret)
@@ -339,7 +342,7 @@ bool up_learn(struct sched *s, const struct sched_ticket *t,
 
 /* --- Probes -------------------------------------------------------------------------- */
 
-bool sched_probe(struct sched *s, uint16_t *ret_up, usec_t now)
+static bool next_probe(struct sched *s, uint16_t *ret_up, usec_t now)
 {
     for (uint16_t i = 0; i < s->n_ups; i++) {
         struct upstream *u = &s->ups[i];
@@ -353,12 +356,21 @@ bool sched_probe(struct sched *s, uint16_t *ret_up, usec_t now)
     return false;
 }
 
+bool sched_probe(struct sched *s, uint16_t *ret_up, usec_t now)
+{
+    bool got = next_probe(s, ret_up, now);
+
+    TRACE(s, PROBE, now, got, got ? *ret_up : 0);
+    return got;
+}
+
 void sched_probe_done(struct sched *s, uint16_t up, bool healthy, usec_t now)
 {
     struct upstream *u = &s->ups[up];
     usec_t wait;
 
     CHECK(up < s->n_ups && u->probing);
+    TRACE(s, PROBED, now, up, healthy);
     u->probing = false;
     if (u->state != SCHED_UP_DEAD)
         return;

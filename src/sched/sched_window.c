@@ -348,6 +348,7 @@ void sched_hint(struct sched *s, uint16_t up, unsigned slots, uint64_t kv_tokens
     struct upstream *u = &s->ups[up];
 
     CHECK(up < s->n_ups);
+    TRACE(s, HINT, up, slots, (int64_t)kv_tokens);
     u->slots = slots ? slots : u->slots;
     u->kv_tokens = kv_tokens ? (double)kv_tokens : u->kv_tokens;
     if (u->sampled == 0 || u->discover)

@@ -96,6 +96,7 @@ static const struct {
     {"dispatch", "sync_interval", "20ms", "10s", "11s"},
     {"dispatch", "max_answer", "64M", "1G", "2G"},
     {"dispatch", "workers", "2", "64", "two"},
+    {"dispatch", "sched_trace", NULL, "/tmp/trace", ""},
     {"dispatch", "admission", "warn", "reject", ""},
     {"dispatch", "models_refresh", "30s", "0s", "25h"},
     {"dispatch", "dedup", "embeddings", "deterministic", "yes"},
