@@ -20,7 +20,7 @@
 
 struct options {
     struct table_opts table;
-    const char *workload, *policy, *word;
+    const char *workload, *policy, *word, *write;
     uint64_t seed;
     unsigned replicas, size, start, jobs;
     double scrape, slow, trace, foreground, until;
@@ -34,7 +34,7 @@ static int usage(void)
         "       des --check [--jobs N] [WORD]\n"
         "       des --workload W [--policy P] [--seed N] [--replicas N] [--size N]\n"
         "           [--start N] [--blind] [--scrape SECONDS] [--faults] [--slow FACTOR]\n"
-        "           [--trace SECONDS]\n",
+        "           [--trace SECONDS] [--write INPUT.jsonl]\n",
         stderr);
     return 2;
 }
@@ -78,6 +78,8 @@ static bool value(struct options *o, const char *name, const char *text)
         o->workload = text;
     else if (strcmp(name, "--policy") == 0)
         o->policy = text;
+    else if (strcmp(name, "--write") == 0)
+        o->write = text;
     else if (strcmp(name, "--seed") == 0)
         o->seed = strtoull(text, NULL, 10);
     else if (strcmp(name, "--seeds") == 0)
@@ -151,7 +153,8 @@ static void tell(const struct options *o, const struct work *work, const struct 
 static int one(const struct options *o)
 {
     struct run r = run_of(o->policy, o->replicas, o->seed);
-    struct work *work = work_new(o->workload, o->size, o->seed);
+    FILE *out = o->write ? fopen(o->write, "w") : NULL;
+    struct work *work = work_write(o->workload, o->size, o->seed, out);
     struct trouble troubles[STANDARD_TROUBLES + 1];
     struct batch_spec batch;
     struct result res;
@@ -159,6 +162,10 @@ static int one(const struct options *o)
 
     if (!work)
         return usage();
+    if (o->write && (!out || fclose(out) != 0)) {
+        perror(o->write);
+        return 1;
+    }
     b = work_bound(work, &r.world.model, o->replicas);
     if (o->faults)
         standard_faults(&r, b.seconds, troubles);

@@ -83,6 +83,7 @@ struct text {
     uint64_t chain; /* of the whole blocks so far */
     uint32_t tokens, n_blocks;
     uint64_t *blocks;
+    char *chars;                   /* what is written of it; NULL: nothing */
     char carry[SIM_BLOCK * TOKEN]; /* of the block that is not whole */
     unsigned n_carry;
 };
@@ -105,6 +106,16 @@ static void feed(struct text *t, const char *p, size_t n)
     }
 }
 
+/* The bytes as characters that JSON takes as they are, one each. */
+static void spell(char *to, const char *bytes, size_t n)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+    for (size_t i = 0; i < n; i++)
+        to[i] = letters[(uint8_t)bytes[i] % 64];
+}
+
 /* So many tokens of text of its own behind `from` (NULL: nothing). */
 static void text_make(struct work *w, struct text *t, const struct text *from,
                       uint32_t tokens, struct rng *r)
@@ -122,6 +133,13 @@ static void text_make(struct work *w, struct text *t, const struct text *from,
     t->blocks = take(w, (t->tokens + tokens) / SIM_BLOCK + 1);
     if (old)
         memcpy(t->blocks, old, t->n_blocks * sizeof *old);
+    if (w->out) {
+        const char *before = from ? from->chars : NULL;
+
+        t->chars = (char *)take(w, (t->tokens + tokens) * TOKEN / 8 + 1);
+        if (before)
+            memcpy(t->chars, before, (size_t)t->tokens * TOKEN);
+    }
     t->tokens += tokens;
     while (tokens > 0) {
         uint32_t k = (uint32_t)u64_min(tokens, sizeof bytes / TOKEN);
@@ -129,6 +147,9 @@ static void text_make(struct work *w, struct text *t, const struct text *from,
         for (size_t i = 0; i < COUNTOF(bytes) && i < (k * TOKEN + 7) / 8; i++)
             bytes[i] = rng_next(r);
         feed(t, (const char *)bytes, k * TOKEN);
+        if (w->out)
+            spell(t->chars + (size_t)(t->tokens - tokens) * TOKEN, (const char *)bytes,
+                  k * TOKEN);
         tokens -= k;
     }
 }
@@ -152,6 +173,12 @@ static void request_make(struct work *w, const struct text *from, uint32_t token
                           .out = out,
                           .max_out = max_out};
     prefix_end(&t.feed, &q->prefix);
+    if (w->out)
+        fprintf(w->out,
+                "{\"custom_id\":\"%u\",\"method\":\"POST\",\"url\":\"/v1/completions\","
+                "\"body\":{\"model\":\"sim-model\",\"prompt\":\"%.*s\",\"max_tokens\":%u,"
+                "\"metadata\":{\"sim_out\":\"%u\"}}}\n",
+                w->n, (int)(t.tokens * TOKEN), t.chars, max_out, out);
 }
 
 /* --- Workloads -------------------------------------------------------------------------- */
@@ -317,6 +344,11 @@ static void sort(struct work *w)
 
 struct work *work_new(const char *name, uint32_t n, uint64_t seed)
 {
+    return work_write(name, n, seed, NULL);
+}
+
+struct work *work_write(const char *name, uint32_t n, uint64_t seed, FILE *out)
+{
     struct rng r = {.state = rng_hash(seed, 0x776f726b, 0)};
     struct work *w;
 
@@ -325,6 +357,7 @@ struct work *work_new(const char *name, uint32_t n, uint64_t seed)
             continue;
         w = mem_new(struct work);
         w->name = kinds[i].name;
+        w->out = out;
         n = n ? n : kinds[i].n;
         w->v = mem_new_n(struct request, n);
         kinds[i].make(w, n, &r);

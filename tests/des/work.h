@@ -25,6 +25,8 @@
 #include "core/prefix.h"
 #include "sim/model.h"
 
+#include <stdio.h>
+
 struct request {
     const uint64_t *blocks;
     uint32_t n_blocks, prompt, out, max_out; /* out: what only the server knows */
@@ -37,10 +39,14 @@ struct work {
     uint32_t n;
     uint32_t *order, *shared; /* of prefix_sort */
     struct chunk *chunks;     /* private: memory of the blocks */
+    FILE *out;                /* likewise */
 };
 
 /* n 0: as many as the workload has (50,000; the traces fewer).  NULL: no such workload. */
 struct work *work_new(const char *name, uint32_t n, uint64_t seed);
+/* The same, and as an input file for a server: its requests in the order in which they were
+ * made, each with the length of its answer in `metadata`, for `batchd sim`. */
+struct work *work_write(const char *name, uint32_t n, uint64_t seed, FILE *out);
 struct work *work_free(struct work *w);
 
 /* What no scheduler can beat: seconds that `replicas` take with all of every prefix computed
