@@ -294,7 +294,8 @@ static void judge(struct live *l, usec_t now)
     queues_add(l, &o, now);
     l->outlook =
         l->rec.idle || queues_fit(l, now, &l->fits_at) ? OUTLOOK_FITS : OUTLOOK_LATE;
-    if (l->outlook == OUTLOOK_LATE) {
+    l->late = l->outlook == OUTLOOK_LATE;
+    if (l->late) {
         atomic_fetch_add(&l->engine->stats.late, 1);
         log_warn("batch.late", "batch=%s action=%s deadline=%lld would_hold=%s", l->id.z,
                  admission_name(l->engine->o.admission), (long long)l->rec.expires_at,

@@ -485,7 +485,7 @@ void progress_answer(struct engine *g, struct inquiry *q, usec_t now)
     if (l) {
         look(&k);
         q->ret->critical = k.v.critical;
-        q->ret->late = l->outlook == OUTLOOK_LATE;
+        q->ret->late = l->late;
         q->ret->fits_at = l->fits_at;
     }
     answer(q, l != NULL);

@@ -127,8 +127,10 @@ struct live {
     unsigned n_queues;
     enum outlook outlook;
     uint32_t reused; /* ASKED: lines that an earlier batch had answered */
-    int64_t
-        fits_at; /* LATE: the earliest deadline that would hold, wall seconds; 0: none */
+    /* The loop's: it was found late when it came; the earliest deadline that would hold, in
+     * wall seconds (0: none). */
+    bool late;
+    int64_t fits_at;
     bool has_model; /* ASKED: all its lines name one, l->model; "": none names any */
     char model[LIMIT_MODEL + 1];
     uint8_t *queue_of; /* of each item; NULL: there is one queue */
